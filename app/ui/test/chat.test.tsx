@@ -1,4 +1,5 @@
-import { cleanup, configure, fireEvent, screen, waitFor, within } from '@testing-library/react';
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { cleanup, configure, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AnswerFormat, schemaOf } from '@/components/chat/AnswerFormat';
 import { AttachmentButton } from '@/components/chat/AttachmentButton';
@@ -294,6 +295,37 @@ describe('a request that has no answer yet', () => {
       fireEvent.click(screen.getByRole('button', { name }));
       expect(wishes()).toEqual([body, body]);
     });
+  });
+  it('makes nothing of an answer that has ended meanwhile, as the chat says', async () => {
+    const stopped = message({ ...answer, state: 'stopped' });
+    const ended = message({ ...answer, content: 'The Nile, at last.', revision: 3 });
+    const begun = late({ generation: 70, question: null, answer: message({ ...answer, state: 'running', generation: 70, revision: 2 }), chat: chat({ leaf: 2 }) });
+    let messages = [question, stopped];
+    const asked = fakeDaemon({
+      ...models,
+      'GET /ui-api/chats/1': chat({ leaf: 2 }),
+      'GET /ui-api/chats/1/messages': () => ({ messages, next: null }),
+      'POST /ui-api/chats/1/generations': begun.answer,
+    });
+    const client = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+    render(
+      <QueryClientProvider client={client}>
+        <ChatPane id={1} />
+      </QueryClientProvider>,
+    );
+    fireEvent.click(await screen.findByRole('button', { name: 'Continue' }));
+    messages = [question, ended];
+    await client.invalidateQueries({ queryKey: ['messages', 1] });
+    await screen.findByText('The Nile, at last.');
+    const states: (string | undefined)[] = [];
+    const observer = new MutationObserver(() => states.push(screen.getByRole('article', { name: 'Answer' }).dataset.state));
+    observer.observe(document.body, { subtree: true, childList: true, attributes: true });
+    const lists = () => asked.filter(({ method, url }) => method === 'POST' || url.startsWith('/ui-api/generations')).length;
+    begun.tell();
+    // All that its answer brings about: the page asks for nothing, and shows what it did.
+    await new Promise((done) => setTimeout(done, 100));
+    observer.disconnect();
+    expect([lists(), states.filter((state) => state !== 'complete')]).toEqual([1, []]);
   });
   it('takes nobody away from where he has gone meanwhile', async () => {
     useNavigation.getState().go({ page: 'chat', id: null });

@@ -22,12 +22,16 @@ async function readMessages(id: number, signal: AbortSignal): Promise<UiMessage[
 
 /** A new answer, and the question before it, are in the chat at once; the stream fills it. */
 function putStarted(client: QueryClient, { chat, question, answer }: UiStarted): void {
-  client.setQueryData(['chat', chat.id], chat);
-  client.setQueryData<UiMessage[]>(['messages', chat.id], (before = []) => {
-    const fresh = question ? [question, answer] : [answer];
-    const ids = new Set(fresh.map((message) => message.id));
-    return [...before.filter((message) => !ids.has(message.id)), ...fresh];
-  });
+  const known = client.getQueryData<UiMessage[]>(['messages', chat.id])?.find(({ id }) => id === answer.id);
+  // Where the events of what changes were faster the chat has been read since, and more is known of it.
+  if (!known || known.revision <= answer.revision) {
+    client.setQueryData(['chat', chat.id], chat);
+    client.setQueryData<UiMessage[]>(['messages', chat.id], (before = []) => {
+      const fresh = question ? [question, answer] : [answer];
+      const ids = new Set(fresh.map((message) => message.id));
+      return [...before.filter((message) => !ids.has(message.id)), ...fresh];
+    });
+  }
   void client.invalidateQueries({ queryKey: ['chats'] });
 }
 
