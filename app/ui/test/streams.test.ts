@@ -57,6 +57,25 @@ describe('an answer whose daemon was killed', () => {
   });
 });
 
+describe('an answer that is gone on with', () => {
+  afterEach(() => vi.unstubAllGlobals());
+
+  it('is not followed as what it was before, too', async () => {
+    const signals: (AbortSignal | undefined)[] = [];
+    vi.stubGlobal('fetch', (_: string, { signal }: RequestInit) => {
+      signals.push(signal ?? undefined);
+      return new Promise((__, left) => signal?.addEventListener('abort', () => left(new DOMException('gone', 'AbortError'))));
+    });
+    const { follow, forget } = useStreams.getState();
+    const before = new Promise<void>((ended) => follow(1, 9, 90, ended));
+    const after = new Promise<void>((ended) => follow(1, 9, 91, ended));
+    await before;
+    expect(signals.map((signal) => signal?.aborted)).toEqual([true, false]);
+    forget([9]);
+    await after;
+  });
+});
+
 describe('events that the daemon does not send for the moment', () => {
   afterEach(() => {
     vi.unstubAllGlobals();
