@@ -277,12 +277,14 @@ int chat_run(options *o, conversation *c, const char *first)
         words[i] = commands[i].name;
     }
     sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action,
+              &before); /* as long as the terminal is held: else it ends a chat that has not given it back */
     state.input = line_input_open(&interrupt_seen, words);
     if (!state.input) {
+        sigaction(SIGINT, &before, NULL);
         print_error("the terminal cannot be used for line editing");
         return EXIT_FAILED;
     }
-    sigaction(SIGINT, &action, &before);
     if (first) {
         answer(&state, first);
     } else {
@@ -292,8 +294,8 @@ int chat_run(options *o, conversation *c, const char *first)
     while (!state.done && !ferror(stdout)) {
         read_and_answer(&state);
     }
-    sigaction(SIGINT, &before, NULL);
     line_input_close(&state.input);
+    sigaction(SIGINT, &before, NULL);
     for (size_t i = 0; i < state.kept.n; i++) {
         free((void *)state.kept.items[i]);
     }

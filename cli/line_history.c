@@ -18,6 +18,7 @@
 #include "output.h"
 #include "registry/disk.h"
 #include "replacement.h"
+#include "telemetry/daemon_error.h"
 
 #define HISTORY_ENTRIES 1000
 
@@ -47,16 +48,18 @@ static void find_file(char *path, size_t cap)
     }
 }
 
-/* What the file has; NULL: no memory. */
-static History *load(const char *path)
+/* What the file has; NULL: no memory. *unread: it has something that cannot be read, or is no history. */
+static History *load(const char *path, bool *unread)
 {
     HistEvent event;
+    struct stat info;
     History *list = history_init();
+    *unread = false;
     if (list) {
         history(list, &event, H_SETSIZE, HISTORY_ENTRIES);
         history(list, &event, H_SETUNIQUE, 1);
-        if (*path) {
-            history(list, &event, H_LOAD, path);
+        if (*path && history(list, &event, H_LOAD, path) < 0) {
+            *unread = stat(path, &info) == 0 && info.st_size > 0;
         }
     }
     return list;
@@ -66,7 +69,8 @@ bool line_history_open(line_history *h)
 {
     *h = (line_history){0};
     find_file(h->path, sizeof h->path);
-    h->list = load(h->path);
+    bool unread;
+    h->list = load(h->path, &unread); /* what it is told of when there is something to keep */
     return h->list != NULL;
 }
 
@@ -105,11 +109,14 @@ static void save(line_history *h, const char *text)
 {
     HistEvent event;
     mlxr_error error;
+    bool unread;
     int lock = lock_folder(h->path); /* until it is closed */
-    History *list = load(h->path);
+    History *list = load(h->path, &unread);
     if (list) {
         history(list, &event, H_ENTER, text);
-        if (write_list(list, h->path, &error) != MLXR_OK && !h->told) {
+        mlxr_status status = unread ? daemon_error(&error, MLXR_IO, "%s cannot be read", h->path)
+                                    : write_list(list, h->path, &error);
+        if (status != MLXR_OK && !h->told) {
             print_note("mlxr: the history is not kept: %s", error.text);
             h->told = true;
         }

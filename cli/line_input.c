@@ -402,11 +402,12 @@ static line_result read_line(line_input *input, typed_line *line)
     input->cancelled = input->cancel_given = input->quotes_typed = false;
     input->pasted_end = input->n_mark = 0;
     input->columns = terminal_columns();
-    el_set(input->editor, EL_PREP_TERM,
-           1); /* before the prompt: libedit does it after, and a key pressed in between counts */
     if (terminal_ask().continued && input->marks) {
         terminal_mark_pastes(true); /* it may have gone on as another job than the terminal's */
     }
+    /* Before the prompt: libedit does it after, and a key pressed in between counts. Behind the question above: a stop
+     * from here on is for read_character, which sets the modes again. */
+    el_set(input->editor, EL_PREP_TERM, 1);
     const char *data = el_gets(input->editor, &count);
     if (!data || count <= 0) {
         putchar('\n');

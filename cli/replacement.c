@@ -62,17 +62,26 @@ mlxr_status replacement_open(replacement *r, const char *path, mode_t mode, mlxr
 mlxr_status replacement_close(replacement *r, bool whole, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
-    errno = 0;
-    if (!whole || fflush(r->to) != 0 || ferror(r->to)) {
-        status = fail(error, MLXR_IO, r->path, errno ? strerror(errno) : "cannot be written");
+    int reason = whole ? 0 : errno; /* of whoever could not write all of it */
+    if (whole && (fflush(r->to) != 0 || ferror(r->to))) {
+        reason = errno;
+        whole = false;
+    }
+    if (!whole) {
+        status = fail(error, MLXR_IO, r->path, reason ? strerror(reason) : "cannot be written");
     }
     status = status == MLXR_OK ? disk_sync(fileno(r->to), r->path, error) : status;
     if (fclose(r->to) != 0 && status == MLXR_OK) {
         status = fail(error, MLXR_IO, r->path, strerror(errno));
     }
-    status = status == MLXR_OK ? disk_rename(r->temporary, r->path, error) : status;
+    if (status == MLXR_OK && rename(r->temporary, r->path) != 0) {
+        status = fail(error, MLXR_IO, r->path, strerror(errno));
+    }
     if (status != MLXR_OK) {
         unlink(r->temporary);
+    } else {
+        mlxr_error ignored;
+        disk_sync_parent(r->path, &ignored); /* it is in its place; some file systems cannot do more */
     }
     return status;
 }

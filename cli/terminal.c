@@ -154,9 +154,14 @@ void terminal_mark_pastes(bool on)
 
 terminal_news terminal_ask(void)
 {
-    terminal_news news = {.resized = held.resized, .continued = held.continued};
-    held.resized = held.continued = 0;
-    if (news.continued) {
+    terminal_news news = {0};
+    if (held.resized) { /* nothing is taken that was not seen: a signal may come between any two of these */
+        held.resized = 0;
+        news.resized = true;
+    }
+    if (held.continued) {
+        held.continued = 0;
+        news.continued = true;
         news.left = held.left;
         held.left = 0;
     }

@@ -77,6 +77,12 @@ static bool decides(const option_spec *spec)
     return named;
 }
 
+/* What "auto" is, nothing said is, too. */
+static bool is_default_said(const option_spec *spec, const char *value)
+{
+    return strcmp(spec->name, "kv-type") == 0 && strcmp(value, "auto") == 0;
+}
+
 /* A result is found again only for the same model and the same defaults. */
 static bool hash_context(batch *b)
 {
@@ -95,7 +101,7 @@ static bool hash_context(batch *b)
     for (size_t i = 0; i < n_option_table; i++) {
         if (decides(&option_table[i])) {
             options_format(o, &option_table[i], value, sizeof value);
-            feed(state, value);
+            feed(state, is_default_said(&option_table[i], value) ? "" : value);
         }
     }
     feed(state, o->system ? o->system : "");

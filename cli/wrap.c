@@ -95,12 +95,13 @@ static void take_character(const char *bytes, size_t n, int columns, int width)
         release_word(width);
         row.in_word = false;
     }
-    if (columns > 0 && !row.in_word && is_full(row.word_columns + columns, width)) {
+    int needed = columns == 0 && row.n_word == 0 && row.blanks > 0 ? 1 : columns; /* the blanks come with it */
+    if (needed > 0 && !row.in_word && is_full(row.word_columns + needed, width)) {
         break_row();
         release_word(width);
     }
     bool holds = !row.in_word && !alone && is_full(HOLD_COLUMNS, width);
-    if (columns == 0 && row.n_word == 0) { /* set upon the character before */
+    if (columns == 0 && row.n_word == 0 && row.blanks == 0) { /* set upon the character before */
         put(bytes, n);
         return;
     }

@@ -218,6 +218,15 @@ void inside_unlock(registry *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+bool registry_is_busy(registry *r)
+{
+    bool busy = pthread_mutex_trylock(&r->lock) != 0;
+    if (!busy) {
+        pthread_mutex_unlock(&r->lock);
+    }
+    return busy;
+}
+
 mlxr_status inside_fail_read_only(const registry *r, mlxr_error *error)
 {
     return *r->closed ? daemon_error(error, MLXR_UNSUPPORTED, "nothing can be changed here: %s", r->closed)

@@ -261,6 +261,9 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
 mlxr_status registry_key_revoke(registry *r, const char *id, mlxr_error *error);
 typedef mlxr_status registry_key_seen(void *user, const registry_key *key, mlxr_error *error);
 mlxr_status registry_key_each(registry *r, registry_key_seen *seen, void *user, mlxr_error *error);
+/* Whether somebody in this process reads or writes it just now: every function below would wait for that, a write of
+ * the disk at most. */
+bool registry_is_busy(registry *r);
 /* Whether there is a key that may be used. */
 mlxr_status registry_key_any(registry *r, bool *any, mlxr_error *error);
 /* MLXR_ARG: not a key, expired or revoked (the text does not tell which). Takes the same time whatever is wrong. */

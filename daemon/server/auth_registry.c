@@ -13,6 +13,8 @@
 
 #define REMEMBERED 64u
 #define REMEMBER_MS 1000u
+#define BUSY_MS                                                                                                        \
+    10000u /* so long what is known still holds while the registry writes: the loop does not wait for a disk */
 #define DIGEST_BYTES 32u
 
 typedef struct remembered {
@@ -54,13 +56,19 @@ void auth_registry_close(auth_registry **a)
     *a = NULL;
 }
 
+/* What was known until then, while the registry is being written: usage is, every few seconds. */
+static bool still_holds(const auth_registry *a, uint64_t until_ms, uint64_t now)
+{
+    return until_ms > 0 && now < until_ms + BUSY_MS && registry_is_busy(a->r);
+}
+
 /* A database that cannot be read is not one without keys: then nobody gets in. */
 static bool any(void *user)
 {
     auth_registry *a = user;
     mlxr_error error;
     uint64_t now = clock_ms();
-    if (now >= a->any_until_ms) {
+    if (now >= a->any_until_ms && !still_holds(a, a->any_until_ms, now)) {
         bool there = true;
         a->any = registry_key_any(a->r, &there, &error) != MLXR_OK || there;
         a->any_until_ms = now + REMEMBER_MS;
@@ -95,7 +103,8 @@ static bool verify(void *user, const char *text, size_t n, auth_identity *out)
     }
     for (unsigned i = 0; i < REMEMBERED; i++) {
         const remembered *m = &a->keys[i];
-        if (now < m->until_ms && CRYPTO_memcmp(m->digest, digest, DIGEST_BYTES) == 0) {
+        if (m->until_ms > 0 && CRYPTO_memcmp(m->digest, digest, DIGEST_BYTES) == 0 &&
+            (now < m->until_ms || still_holds(a, m->until_ms, now))) {
             *out = m->identity;
             return true;
         }

@@ -392,6 +392,11 @@ const int32_t *generation_prompt_ids(const generation *g, size_t *n)
     return g->prompt.ids;
 }
 
+bool generation_answer_was_cut(const generation *g)
+{
+    return g->answer_cut;
+}
+
 const chat_request *generation_request(const generation *g)
 {
     return &g->r;

@@ -117,6 +117,8 @@ typedef struct generation_lists {
 generation_lists generation_tokens(const generation *g);
 /* The prompt's tokens, without those of an answer that goes on; from on_start to the end. */
 const int32_t *generation_prompt_ids(const generation *g, size_t *n);
+/* From on_start on: was a stop string met in an answer that goes on? It does not come again whole then. */
+bool generation_answer_was_cut(const generation *g);
 /* Within parse and after: the request. */
 const chat_request *generation_request(const generation *g);
 

@@ -252,6 +252,7 @@ static mlxr_status answer_again(generation_choice *c, const chat_request *r, mlx
     for (size_t i = 0; i < r->n_answer && status == MLXR_OK; i++) {
         mlxr_sampled sampled = {.id = r->answer[i]};
         if (!take(c, &sampled)) { /* it had ended there, and goes on behind it */
+            c->g->answer_cut = c->g->answer_cut || c->stop;
             c->stop = NULL;
             status = open_stream(c, error);
         }

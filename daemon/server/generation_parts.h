@@ -77,6 +77,7 @@ struct generation {
     struct generation *previous, *next; /* loop; in gs->all */
     /* Written by the worker up to its last event, read by the loop behind it. */
     size_t n_prompt, n_cached, n_answer, n_reasoning;
+    bool answer_cut; /* a stop string was met in an answer that goes on; the pool's until on_start */
     char miss[16];
     generation_timing time;
     atomic_bool choice_failed;

@@ -212,6 +212,7 @@ static void on_start(void *user, const generation_info *info)
         json_array_append(run->warnings, json_array_get(info->warnings, i));
     }
     run->comes_again = r->n_answer > 0;
+    run->comes_cut = generation_answer_was_cut(run->g);
     if (!run->comes_again) {
         add_start(run);
     }
@@ -226,13 +227,14 @@ static bool agrees(const text_buffer *again, const text_buffer *before)
 }
 
 /* The answer so far has come once more, made of its tokens: that is what goes on. Not before: whoever stops it
- * meanwhile has what there was. What is read otherwise now, as a stop string that was none before cuts it, is kept as
- * it was: nothing of an answer goes by going on. */
+ * meanwhile has what there was. What is read otherwise now, as a stop string that was none before cuts it, be it at its
+ * end, is kept as it was: nothing of an answer goes by going on. */
 static void take_again(ui_run *run)
 {
     if (run->comes_again) {
         const ui_answer *again = &run->again, *before = &run->answer;
-        bool same = agrees(&again->content, &before->content) && agrees(&again->reasoning, &before->reasoning) &&
+        bool same = !run->comes_cut && agrees(&again->content, &before->content) &&
+                    agrees(&again->reasoning, &before->reasoning) &&
                     json_array_size(again->calls) >= json_array_size(before->calls);
         run->comes_again = false;
         answer_close(same ? &run->answer : &run->again);
@@ -260,7 +262,7 @@ static void take_delta(ui_run *run, const generation_delta *d)
     if (!d->again) {
         take_again(run);
         add_start(run);
-        run->by_text = !run->exact;
+        run->by_text = run->by_text || (!run->exact && d->n > 0 && d->kind != OUTPUT_WARNING);
         run->first_ms = run->first_ms ? run->first_ms : http_now_ms(run->runs->ui->d->http);
     }
     run->failed = run->failed || !keep_tokens(run, d);

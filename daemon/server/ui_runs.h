@@ -35,6 +35,7 @@ typedef struct ui_run {
     ui_answer answer;
     ui_answer again; /* of one that goes on: what of the answer so far came once more; `answer` keeps the whole of it */
     bool comes_again;
+    bool comes_cut; /* a stop string was met in it */
     char *call_name;
     size_t n_calls;
     char model[256], source[40];

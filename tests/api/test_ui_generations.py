@@ -383,9 +383,9 @@ class Generations(ui_support.UiTest):
         started = self.begin(parameters={**GREEDY, "max_tokens": 40})
         message = self.finish(self.daemon, started)
         chat, answer = started["chat"]["id"], message["id"]
-        for i in range(6):  # within the text, and its very end, which may be the beginning of a stop string
+        for i in range(9):  # within the text, its very end, which may be the beginning of a stop string, and that being one
             before = message["content"]
-            stop = before[1:3] if i % 2 == 0 else before[-1] + "\u2603"
+            stop = (before[1:3], before[-1] + "\u2603", before[-2:])[i % 3]
             message = self.finish(self.daemon, self.begin(chat=chat, parameters={"max_tokens": 40, "stop": [stop]},
                                                           **{"continue": answer}))  # fmt: skip
             self.assertTrue(message["content"].startswith(before), f"round {i}: {message['content']!r} for {before!r}")

@@ -414,6 +414,19 @@ class Chat(support.CliTest):
         self.assertEqual(self.history(), ["x" * 600])
         self.assertEqual(os.listdir(os.path.join(self.home, ".local/state/mlxr")), ["history"])
 
+    def test_what_is_no_history_is_not_replaced_by_one(self):
+        path = os.path.join(self.home, ".local/state/mlxr/history")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("something that nobody has anywhere else\n")
+        t = self.start("-n", "1")
+        self.assertIn("cannot be read", self.say(t, "one"))
+        self.assertNotIn("cannot be read", self.say(t, "two"))  # that was told
+        t.type("\x04")
+        self.assertEqual(t.wait(), 0)
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "something that nobody has anywhere else\n")
+
     def test_a_full_disk_takes_nothing_of_a_conversation_saved_before(self):
         path = os.path.join(self.home, "saved.json")
         with open(path, "w", encoding="utf-8") as file:

@@ -16,6 +16,7 @@ TEXTS = {
              "as it has many words\n  and goes on\n\nLast line.",
     "wide": "日本語の文章は単語の間に空白がないので、どこでも改行できます。" * 3 + " and words behind them, a few of them at least. " * 2,
     "combining": "cafe\u0301s a\u0308hnlich o\u0302ter ne\u0301cessaire re\u0301sume\u0301 " * 12,
+    "marks": "words \u0301behind a  \u0302 blank and \u0303 others " * 9,
     "emoji": "words 😀 and 🎉 more words with them 🚀 in every place " * 5,
 }  # fmt: skip
 
