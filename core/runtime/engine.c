@@ -86,7 +86,7 @@ static mlxr_status choose_kv_type(mlxr_engine *e, const char *name, mlxr_error *
     e->kv_type = KV_TYPE_DEFAULT;
     e->kv_type_auto = !name || strcmp(name, KV_TYPE_AUTO) == 0;
     if (!e->kv_type_auto && !kv_type_find(name, &e->kv_type)) {
-        return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use " KV_TYPE_AUTO " or one of %s", name,
+        return error_set(error, MLXR_ARG, "KV type '%s' is unknown; use one of " KV_TYPE_AUTO ", %s", name,
                          kv_type_names());
     }
     if (e->kv_type == DTYPE_I16 && !e->ops->keeps_words) {

@@ -129,7 +129,7 @@ static void an_unknown_type_is_refused_with_the_list(void **state)
     mlxr_engine_options options = {.n_threads = 1, .kv_type = "q5_1"};
     assert_int_equal(mlxr_engine_open(&engine, &options, &error), MLXR_ARG);
     assert_null(engine);
-    assert_string_equal(error.text, "KV type 'q5_1' is unknown; use one of f32, f16, bf16, i16, q8_0, q4_0");
+    assert_string_equal(error.text, "KV type 'q5_1' is unknown; use one of auto, f32, f16, bf16, i16, q8_0, q4_0");
 }
 
 int main(void)
