@@ -203,7 +203,7 @@ const option_spec option_table[] = {
     {"cpu-features", 0, OPTION_TEXT, AT(cpu_features), GROUP_ENGINE | GROUP_QUANTIZE, "MASK",
      "leave out instruction sets: -avx512,-amx"},
     {"kv-type", 0, OPTION_TEXT, AT(kv_type), GROUP_ENGINE, "TYPE",
-     "type of the KV cache: auto (i16 or f16), f32, f16, bf16, i16, q8_0, q4_0 [auto]"},
+     "type of the KV cache: auto, f32, f16, bf16, i16, q8_0, q4_0 [auto]"},
     {"activations", 0, OPTION_TEXT, AT(activations), GROUP_ENGINE, "BITS",
      "of inputs of quantised weights: 16, or 8: faster, less exact [16]"},
     {"kv-bytes", 0, OPTION_BYTES, AT(kv_bytes), GROUP_ENGINE, "SIZE",

@@ -18,12 +18,17 @@ void ollama_time(int64_t unix_us, char *out)
     snprintf(out + n, OLLAMA_TIME_MAX - n, ".%06uZ", (unsigned)(unix_us % 1000000));
 }
 
-json_t *ollama_now(void)
+int64_t ollama_clock_us(void)
 {
     struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now); /* time() may be milliseconds behind, and so a second */
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+json_t *ollama_now(void)
+{
     char text[OLLAMA_TIME_MAX];
-    clock_gettime(CLOCK_REALTIME, &now);
-    ollama_time((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, text);
+    ollama_time(ollama_clock_us(), text);
     return json_string(text);
 }
 

@@ -5,14 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "server/errors.h"
 #include "server/model_contexts.h"
 #include "server/model_jobs.h"
 #include "server/ollama_parts.h"
 
-#define FOR_EVER_S INT64_C(4102444800) /* 2100: clients want a date */
+#define FOR_EVER_US INT64_C(4102444800000000) /* 2100: clients want a date */
 
 typedef struct ask {
     struct daemon *d;
@@ -171,11 +170,12 @@ void ollama_tags(void *service, http_exchange *x)
 static json_t *loaded_json(const struct daemon *d, const model_loaded *m)
 {
     char name[REGISTRY_NAME_MAX + 8], when[OLLAMA_TIME_MAX];
-    int64_t expires_s = m->expires_in_ms < 0 ? FOR_EVER_S : (int64_t)time(NULL) + (m->expires_in_ms + 999) / 1000;
+    int64_t most_ms = FOR_EVER_US / 1000, in_ms = m->expires_in_ms;
+    int64_t expires_us = in_ms < 0 || in_ms > most_ms ? FOR_EVER_US : ollama_clock_us() + in_ms * 1000;
     const char *backend = mlxr_engine_info_get(d->engine)->backend;
     bool on_cpu = strncmp(backend, "cpu", 3) == 0;
     ollama_name(m->name, name);
-    ollama_time((expires_s < FOR_EVER_S ? expires_s : FOR_EVER_S) * 1000000, when);
+    ollama_time(expires_us < FOR_EVER_US ? expires_us : FOR_EVER_US, when);
     return json_pack("{s:s, s:s, s:I, s:s, s:o, s:s, s:I, s:I}", "name", name, "model", name, "size",
                      (json_int_t)m->weight_bytes, "digest", m->id, "details",
                      ollama_details(m->family, m->quant, m->n_params), "expires_at", when, "size_vram",

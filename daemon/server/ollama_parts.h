@@ -40,6 +40,8 @@ char *ollama_template(request_fields *f, const char *text);
 /* ---- ollama_json.c ---- */
 #define OLLAMA_TIME_MAX 40u
 void ollama_time(int64_t unix_us, char *out); /* "2026-01-31T12:00:00.123456Z" */
+/* The time of day, in us since 1970. */
+int64_t ollama_clock_us(void);
 json_t *ollama_now(void);
 /* Ollama's names have a tag: "model:latest". out: REGISTRY_NAME_MAX + 8 bytes. */
 void ollama_name(const char *name, char *out);

@@ -141,7 +141,7 @@ class Run(support.CliTest):
 
     def test_kv_types_are_those_the_help_lists(self):
         model = self.add_model("gemma3")
-        listed = re.search(r"--kv-type TYPE +type of the KV cache: ([a-z0-9_, ]+) \[f16\]", self.succeed("help", "run").text)[1]
+        listed = re.search(r"--kv-type TYPE +type of the KV cache: ([a-z0-9_, ]+) \[auto\]", self.succeed("help", "run").text)[1]
         self.fail_with(2, f"KV type 'q99' is unknown; use one of {listed}\n", "run", model, "x", "--kv-type", "q99")
         self.assertIn("q4_0", listed)
         for name in listed.split(", "):
