@@ -33,7 +33,7 @@ describe('settings of the daemon', () => {
   it('options are kept in a file, some at once, some after a restart', async () => {
     const performance = panel('Performance');
     await performance.getByLabel('Type of the KV cache').selectOption('q8_0');
-    await performance.getByText('After a restart; now: f16').waitFor();
+    await performance.getByText('After a restart; now: auto').waitFor();
     await performance.getByText('Some changes take effect when the daemon starts anew.').waitFor();
     await performance.getByLabel('Memory for the KV cache').fill('1,5 GiB');
     await performance.getByLabel('Memory for the KV cache').press('Enter');
