@@ -490,10 +490,10 @@ mlxr_status mlxr_sequence_constrain_behind(mlxr_sequence *s, const mlxr_grammar 
     if (n_given > s->n_tokens) {
         return error_set(error, MLXR_ARG, "%zu tokens cannot be in the grammar: there are %zu", n_given, s->n_tokens);
     }
-    const int32_t *given = s->tokens + s->n_tokens - n_given; /* [n_given] */
-    mlxr_status status = constraint_set(&fresh, made->g, s->n_tokens - n_given, s->model->graph->h.n_vocab, error);
+    size_t n_before = s->n_tokens - n_given;
+    mlxr_status status = constraint_set(&fresh, made->g, n_before, s->model->graph->h.n_vocab, error);
     for (size_t i = 0; i < n_given && status == MLXR_OK; i++) {
-        status = constraint_accept(&fresh, given[i], error);
+        status = constraint_accept(&fresh, s->tokens[n_before + i], error);
         if (status == MLXR_OK && fresh.states[fresh.n] == GRAMMAR_DEAD) {
             status = error_set(error, MLXR_ARG,
                                "the text so far is no beginning of what the grammar allows: token %zu of %zu", i + 1,
