@@ -12,13 +12,7 @@
 #include <unistd.h>
 
 #include "registry/disk.h"
-
-static mlxr_status fail(mlxr_error *error, mlxr_status status, const char *path, const char *why)
-{
-    *error = (mlxr_error){.status = status};
-    snprintf(error->text, sizeof error->text, "%.200s: %s", path, why);
-    return status;
-}
+#include "telemetry/daemon_error.h"
 
 /* What the name leads to, and beside it the name of the new text. False: too long. */
 static bool find_names(replacement *r, const char *path)
@@ -35,11 +29,12 @@ mlxr_status replacement_open(replacement *r, const char *path, mode_t mode, mlxr
     struct stat old;
     *r = (replacement){0};
     if (!find_names(r, path)) {
-        return fail(error, MLXR_ARG, path, "the path is too long");
+        return daemon_error(error, MLXR_ARG, "%.200s: %s", path, "the path is too long");
     }
     bool there = stat(r->path, &old) == 0;
     if (there && !S_ISREG(old.st_mode)) {
-        return fail(error, MLXR_ARG, path, S_ISDIR(old.st_mode) ? strerror(EISDIR) : "this is no regular file");
+        return daemon_error(error, MLXR_ARG, "%.200s: %s", path,
+                            S_ISDIR(old.st_mode) ? strerror(EISDIR) : "this is no regular file");
     }
     unlink(r->temporary); /* of an earlier program with our number */
     int fd = open(r->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -54,7 +49,7 @@ mlxr_status replacement_open(replacement *r, const char *path, mode_t mode, mlxr
         if (fd >= 0) {
             unlink(r->temporary);
         }
-        return fail(error, MLXR_IO, path, strerror(reason));
+        return daemon_error(error, MLXR_IO, "%.200s: %s", path, strerror(reason));
     }
     return MLXR_OK;
 }
@@ -68,14 +63,14 @@ mlxr_status replacement_close(replacement *r, bool whole, mlxr_error *error)
         whole = false;
     }
     if (!whole) {
-        status = fail(error, MLXR_IO, r->path, reason ? strerror(reason) : "cannot be written");
+        status = daemon_error(error, MLXR_IO, "%.200s: %s", r->path, reason ? strerror(reason) : "cannot be written");
     }
     status = status == MLXR_OK ? disk_sync(fileno(r->to), r->path, error) : status;
     if (fclose(r->to) != 0 && status == MLXR_OK) {
-        status = fail(error, MLXR_IO, r->path, strerror(errno));
+        status = daemon_error(error, MLXR_IO, "%.200s: %s", r->path, strerror(errno));
     }
     if (status == MLXR_OK && rename(r->temporary, r->path) != 0) {
-        status = fail(error, MLXR_IO, r->path, strerror(errno));
+        status = daemon_error(error, MLXR_IO, "%.200s: %s", r->path, strerror(errno));
     }
     if (status != MLXR_OK) {
         unlink(r->temporary);

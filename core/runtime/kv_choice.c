@@ -7,11 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "kernels/kv_words.h"
 #include "quant/codec.h"
 
 /* Narrower heads gain less, and lose where many sequences decode (docs/performance.md). */
 #define HEAD_DIM_MIN 128u
-#define HEAD_DIM_MAX 1024u
 /* Words have 4 bits more than f16's 11: the greatest of a norm's weights over the middle one at most. */
 #define SPREAD_MAX 16.0f
 
@@ -24,8 +24,8 @@ static int compare(const void *a, const void *b)
 /* Is no weight far above the others? */
 static bool is_even(const tensor *norm, uint32_t head_dim)
 {
-    float weights[HEAD_DIM_MAX];
-    if (norm->n_dims != 1 || norm->shape[0] != head_dim || head_dim > HEAD_DIM_MAX) {
+    float weights[KV_WORDS_MAX];
+    if (norm->n_dims != 1 || norm->shape[0] != head_dim || head_dim > KV_WORDS_MAX) {
         return false; /* of all heads at once: a head's length says nothing */
     }
     codec_decode(norm->type, norm->data, weights, head_dim);
