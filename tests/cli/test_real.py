@@ -102,10 +102,11 @@ class SmolLM2(support.CliTest):
         self.assertEqual(set(json.loads(answer)), {"city", "sunny"})
 
     def test_bench_decodes_batches(self):
-        lines = self.succeed("bench", SMOLLM2, "-p", "16", "-n", "8", "-r", "1", "-b", "1,4", "--json").text.splitlines()
+        lines = self.succeed("bench", SMOLLM2, "-p", "16", "-n", "8", "-r", "5", "-b", "1,4", "--json").text.splitlines()
         one, four = [json.loads(line) for line in lines][2:]
         self.assertEqual((one["batch"], four["batch"]), (1, 4))
-        self.assertGreater(four["tokens_per_s"], one["tokens_per_s"])
+        # The best of five each: the tests beside this one make single runs of 30 ms as slow as they like.
+        self.assertGreater(four["max"], one["max"])
 
     def test_ctrl_c_stops_the_answer_and_not_the_program(self):
         t = support.Terminal([support.MLXR, "run", SMOLLM2, "--temp", "0", "--logit-bias", "2=-inf", "--ctx", "8192"],
