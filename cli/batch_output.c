@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,28 +168,41 @@ static int read_results(batch_output *out, int from, FILE *to)
     return code;
 }
 
+/* What the output's name leads to, and beside it the name of a new file. False: too long. */
+static bool find_names(const batch_output *out, char path[PATH_MAX], char temporary[PATH_MAX])
+{
+    char *real = realpath(out->path, NULL); /* or a link would be replaced, and what it leads to left behind */
+    int n = snprintf(path, PATH_MAX, "%s", real ? real : out->path);
+    int n_temporary = snprintf(temporary, PATH_MAX, "%s.%ld.tmp", path, (long)getpid());
+    free(real);
+    return n >= 0 && n < PATH_MAX && n_temporary >= 0 && n_temporary < PATH_MAX;
+}
+
 /* A file of the kept lines takes the place of the old one, which stays until the new one is whole. */
 static int rewrite_without_errors(batch_output *out, int from)
 {
-    char temporary[4096];
-    int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", out->path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof temporary) {
+    char path[PATH_MAX], temporary[PATH_MAX];
+    struct stat old;
+    if (!find_names(out, path, temporary) || fstat(out->fd, &old) != 0) {
         close(from);
         return refuse(out, "the path is too long");
     }
+    unlink(temporary); /* of an earlier program with our number: who else would write it waits for our lock */
     int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666), copy = fd >= 0 ? dup(fd) : -1;
     FILE *to = copy >= 0 ? fdopen(copy, "a") : NULL;
     if (!to) {
+        int reason = errno;
         close(from);
         close(copy);
         close(fd);
-        return refuse(out, strerror(errno));
+        return refuse(out, strerror(reason));
     }
     mlxr_error error = {0};
     int code = read_results(out, from, to);
     if (fclose(to) != 0 ||
-        (code == EXIT_OK && (flock(fd, LOCK_EX | LOCK_NB) != 0 || disk_sync(fd, temporary, &error) != MLXR_OK ||
-                             disk_rename(temporary, out->path, &error) != MLXR_OK))) {
+        (code == EXIT_OK &&
+         (fchmod(fd, old.st_mode & 0777) != 0 || flock(fd, LOCK_EX | LOCK_NB) != 0 ||
+          disk_sync(fd, temporary, &error) != MLXR_OK || disk_rename(temporary, path, &error) != MLXR_OK))) {
         code = code == EXIT_OK ? refuse(out, *error.text ? error.text : strerror(errno)) : code;
     }
     if (code != EXIT_OK) {
@@ -202,22 +216,37 @@ static int rewrite_without_errors(batch_output *out, int from)
     return EXIT_OK;
 }
 
+/* Opens and locks it. Another batch may have put a new file in its place between the two: what would be locked then has
+ * no name any more, and what is written there is lost. */
+static int open_locked(batch_output *out)
+{
+    struct stat info, named;
+    for (bool same = false; !same;) {
+        out->fd = open(out->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+        if (out->fd < 0 || fstat(out->fd, &info) != 0) {
+            return refuse(out, strerror(errno));
+        }
+        if (!S_ISREG(info.st_mode)) {
+            return refuse(out, "results go to a regular file, or without -o to stdout");
+        }
+        if (flock(out->fd, LOCK_EX | LOCK_NB) != 0) {
+            return refuse(out, "another mlxr batch is writing it");
+        }
+        same = stat(out->path, &named) == 0 && named.st_dev == info.st_dev && named.st_ino == info.st_ino;
+        if (!same) {
+            close(out->fd);
+        }
+    }
+    return EXIT_OK;
+}
+
 int batch_output_open(batch_output *out, const char *path, bool retry_errors)
 {
     struct stat info;
     *out = (batch_output){.path = path, .fd = STDOUT_FILENO, .synced = now_seconds()};
-    if (!path) {
-        return EXIT_OK;
-    }
-    out->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (out->fd < 0 || fstat(out->fd, &info) != 0) {
-        return refuse(out, strerror(errno));
-    }
-    if (!S_ISREG(info.st_mode)) {
-        return refuse(out, "results go to a regular file, or without -o to stdout");
-    }
-    if (flock(out->fd, LOCK_EX | LOCK_NB) != 0) {
-        return refuse(out, "another mlxr batch is writing it");
+    int code = path ? open_locked(out) : EXIT_OK;
+    if (!path || code != EXIT_OK) {
+        return code;
     }
     int from = dup(out->fd);
     if (from < 0 || lseek(from, 0, SEEK_SET) != 0) {
@@ -225,7 +254,7 @@ int batch_output_open(batch_output *out, const char *path, bool retry_errors)
         close(from);
         return refuse(out, strerror(reason));
     }
-    int code = retry_errors ? rewrite_without_errors(out, from) : read_results(out, from, NULL);
+    code = retry_errors ? rewrite_without_errors(out, from) : read_results(out, from, NULL);
     if (code == EXIT_OK && fstat(out->fd, &info) == 0 && info.st_size > out->size) {
         print_note("%s: %lld bytes at its end were never finished; they are cut off", path,
                    (long long)(info.st_size - out->size));
