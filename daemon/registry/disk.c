@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,19 +180,30 @@ mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *
     return MLXR_OK;
 }
 
+/* A new file beside `path`, of a name that nothing had: other threads and processes write the same one. */
+static mlxr_status open_beside(const char *path, char temporary[REGISTRY_PATH_MAX], int *fd, mlxr_error *error)
+{
+    static atomic_uint counter;
+    do {
+        int n = snprintf(temporary, REGISTRY_PATH_MAX, "%s.%ld-%u.tmp", path, (long)getpid(),
+                         atomic_fetch_add(&counter, 1u));
+        if (n < 0 || n >= (int)REGISTRY_PATH_MAX) {
+            return registry_fail_errno(error, ENAMETOOLONG, "cannot write", path);
+        }
+        *fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    } while (*fd < 0 && errno == EEXIST); /* left by an earlier process of this number */
+    return *fd >= 0 ? MLXR_OK : registry_fail_errno(error, errno, "cannot open", temporary);
+}
+
 mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_error *error)
 {
     char temporary[REGISTRY_PATH_MAX];
-    int fd, length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
-    if (length < 0 || (size_t)length >= sizeof temporary) {
-        return registry_fail_errno(error, ENAMETOOLONG, "cannot write", path);
-    }
-    mlxr_status status = disk_open(&fd, temporary, true, error);
+    int fd = -1;
+    mlxr_status status = open_beside(path, temporary, &fd, error);
     if (status != MLXR_OK) {
         return status;
     }
-    status = disk_set_size(fd, 0, temporary, error);
-    status = status == MLXR_OK ? disk_write(fd, data, n, 0, temporary, error) : status;
+    status = disk_write(fd, data, n, 0, temporary, error);
     status = status == MLXR_OK ? disk_sync(fd, temporary, error) : status;
     close(fd);
     status = status == MLXR_OK ? disk_rename(temporary, path, error) : status;

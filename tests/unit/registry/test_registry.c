@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,39 @@ static const char *tiny_file(const char *dir, const char *family, const char *na
     snprintf(path, sizeof path, "%s/%s.gguf", dir, name);
     tiny_model_write_gguf(tiny_model_find(family), NULL, path);
     return path;
+}
+
+static void small_files_are_written_beside_what_others_have(void **unused)
+{
+    char path[600], other[700], *data;
+    mlxr_error error;
+    size_t n;
+    (void)unused;
+    snprintf(path, sizeof path, "%s/small.json", test_temp_dir());
+    snprintf(other, sizeof other, "%s", test_write_file("small.json.tmp", "mine", 4));
+    assert_ok(disk_write_file(path, "one", 3, &error), &error);
+    assert_ok(disk_read_file(other, 100, &data, &n, &error), &error);
+    assert_string_equal(data, "mine");
+    free(data);
+    for (int child = 0; child < 4; child++) { /* each its own length: what two wrote together would show */
+        if (fork() == 0) {
+            char text[5000];
+            memset(text, 'a' + child, sizeof text);
+            for (int i = 0; i < 50; i++) {
+                if (disk_write_file(path, text, (size_t)(child + 1) * 1000, NULL) != MLXR_OK) {
+                    _exit(1);
+                }
+            }
+            _exit(0);
+        }
+    }
+    for (int child = 0, status; child < 4; child++) {
+        assert_true(wait(&status) > 0 && status == 0);
+    }
+    assert_ok(disk_read_file(path, 5000, &data, &n, &error), &error);
+    assert_int_equal(n, (size_t)(data[0] - 'a' + 1) * 1000);
+    assert_int_equal(strspn(data, (char[]){data[0], '\0'}), n);
+    free(data);
 }
 
 static void put_blob(world *w, const void *data, size_t n, char *digest)
@@ -612,6 +646,7 @@ int main(void)
         cmocka_unit_test(files_of_the_model_directory_are_found_by_name),
         cmocka_unit_test(a_model_given_by_path_hides_others_and_is_not_kept),
         cmocka_unit_test(a_stored_model_has_its_overrides_and_copies_share_its_blobs),
+        cmocka_unit_test(small_files_are_written_beside_what_others_have),
         cmocka_unit_test(a_removed_model_can_be_restored_within_its_grace),
         cmocka_unit_test(a_model_of_several_files_is_a_folder_of_links),
         cmocka_unit_test(a_set_that_is_replaced_goes_and_one_of_an_older_store_stays),
