@@ -496,6 +496,9 @@ static void delete(ask *a)
         return;
     }
     mlxr_status status = registry_remove(a->owner->d->registry, a->name, a->grace_s, &error);
+    if (status == MLXR_ARG && !resolve(a, a->name)) { /* somebody else was faster, and it is told as one not there */
+        return;
+    }
     if (status == MLXR_ARG) { /* it is there, so it is not the store's */
         answer_error(a, 400, "not_in_store", error.text);
     } else if (status != MLXR_OK) {

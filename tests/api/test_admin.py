@@ -1,4 +1,5 @@
 """The routes for who looks after a daemon: its models, what takes long, its keys, its state."""
+import concurrent.futures
 import hashlib
 import json
 import math
@@ -211,6 +212,18 @@ class Admin(support.ApiTest):
             answer = self.daemon.ask("DELETE", f"/ui-api/models/llama?grace_s={grace_s}")
             self.assertEqual((answer.status, answer.json["error"]["param"]), (400, "grace_s"))
         self.refused("/ui-api/models/copy", {"from": "llama"}, "to")
+
+    def test_a_model_that_another_deletion_took_first_is_not_found(self):
+        for _ in range(100):
+            self.post("/ui-api/models/copy", {"from": "llama", "to": "two"})
+            begin = threading.Barrier(4)
+
+            def delete(_):
+                begin.wait()
+                return self.daemon.ask("DELETE", "/ui-api/models/two").status
+
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                self.assertEqual(sorted(pool.map(delete, range(4))), [200, 404, 404, 404])
 
     def test_creating_by_parts_and_by_a_modelfile(self):
         parts = {"name": "one", "from": "llama", "system": "be brief", "parameters": [{"name": "temperature", "value": "0.5"}],
