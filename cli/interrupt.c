@@ -6,13 +6,12 @@
 
 #include <stddef.h>
 
-/* The one thing a handler may do is to set it. */
+/* The signal's number, 0: none came. The one thing a handler may do is to set it. */
 static volatile sig_atomic_t seen;
 
 static void note(int number)
 {
-    (void)number;
-    seen = 1;
+    seen = number;
 }
 
 void interrupt_begin(interrupt_state *before)
@@ -32,4 +31,9 @@ void interrupt_end(const interrupt_state *before)
 bool interrupt_seen(void)
 {
     return seen != 0;
+}
+
+int interrupt_code(void)
+{
+    return 128 + seen;
 }

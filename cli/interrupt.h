@@ -16,5 +16,7 @@ typedef struct interrupt_state { /* what was there before */
 void interrupt_begin(interrupt_state *before);
 void interrupt_end(const interrupt_state *before);
 bool interrupt_seen(void);
+/* What a verb exits with that the signal seen has stopped: 130 or 143, as shells have it. */
+int interrupt_code(void);
 
 #endif

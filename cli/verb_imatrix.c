@@ -43,7 +43,7 @@ static int compute(task *t, int32_t *ids)
         if (interrupt_seen()) {
             progress_end(&t->bar);
             print_error("stopped; nothing was written");
-            return EXIT_STOPPED;
+            return interrupt_code();
         }
         if (mlxr_step(t->s.engine, &slice, 1, &error) != MLXR_OK) {
             return print_failure(&error);

@@ -107,6 +107,23 @@ static bool loses_input(const registry_model *model, const options *o)
     return loses;
 }
 
+/* As an engine tells it, which this needs none of. */
+static void warn_of_threads(uint32_t n_threads)
+{
+    char *text = NULL;
+    if (n_threads == 0 || mlxr_system_describe(&text, NULL) != MLXR_OK) {
+        return;
+    }
+    json_t *system = json_loads(text, 0, NULL);
+    json_int_t n_cores = json_integer_value(json_object_get(system, "cores_usable"));
+    mlxr_free(text);
+    json_decref(system);
+    if (n_cores > 0 && n_threads > n_cores) {
+        print_error("warning: %u threads, and this process may use %lld %s: more threads than cores are slower",
+                    n_threads, (long long)n_cores, n_cores == 1 ? "core" : "cores");
+    }
+}
+
 static int write_model(options *o, const char *label)
 {
     interrupt_state before;
@@ -129,6 +146,7 @@ static int write_model(options *o, const char *label)
         return error.status == MLXR_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     tell_left_out(&model, &with);
+    warn_of_threads(o->n_threads);
     for (size_t i = 0; i < with.n; i++) {
         paths[i] = with.items[i].path;
         scales[i] = with.items[i].scale;
@@ -155,7 +173,7 @@ static int write_model(options *o, const char *label)
     registry_model_close(&model);
     if (stopped) {
         print_error("stopped; nothing was written");
-        return EXIT_STOPPED;
+        return interrupt_code();
     }
     return status == MLXR_OK ? print_report(o, &report, now_seconds() - started) : print_failure(&error);
 }

@@ -126,6 +126,12 @@ class Quantize(support.CliTest):
         self.fail_with(1, "GGUF version", "quantize", path, self.out(), "--type", "Q8_0")
         self.assertFalse(os.path.exists(self.out()))
 
+    def test_more_threads_than_cores_are_told_as_by_other_verbs(self):
+        model, n_cores = self.add_model("llama"), os.cpu_count()
+        told = "threads, and this process may use"
+        self.assertIn(told, self.succeed("quantize", model, self.out(), "--type", "Q8_0", "--threads", str(n_cores + 1)).err)
+        self.assertNotIn(told, self.succeed("quantize", model, self.out(), "--type", "Q8_0", "--threads", "1").err)
+
     def test_an_interrupted_run_leaves_nothing(self):
         model = self.add_model("llama")
         for wait in (0, 0.002, 0.01):
@@ -178,6 +184,18 @@ class Imatrix(support.CliTest):
         with open(text, "rb") as file:
             self.fail_with(2, "this is what is read", "imatrix", model, text, "--file", "-", "--ctx", "32", stdin=file)
         self.fail_with(2, "would change nothing", "quantize", model, out, "--type", "F16", "--imatrix", matrix)
+
+    def test_sigterm_ends_it_with_143_and_no_file(self):
+        name, text, out = self.add_model("llama"), os.path.join(self.home, "long.txt"), os.path.join(self.home, "out.gguf")
+        with open(text, "w") as file:
+            file.write("The inn was old and warm. " * 100_000)
+        t = support.Terminal([support.MLXR, "imatrix", name, out, "--file", text, "--threads", "1"], self.environment())
+        self.addCleanup(t.close)
+        t.expect("imatrix [")
+        os.kill(t.pid, signal.SIGTERM)
+        self.assertEqual(t.wait(), 143)
+        self.assertIn("stopped; nothing was written", t.raw.decode())
+        self.assertFalse(os.path.exists(out))
 
     def test_ctrl_c_ends_it_with_130_a_line_of_its_own_and_no_file(self):
         name, text, out = self.add_model("llama"), os.path.join(self.home, "long.txt"), os.path.join(self.home, "out.gguf")
