@@ -43,6 +43,7 @@ typedef struct batch {
     batch_output out;
     const char *file;              /* of the requests */
     uint64_t context_hash;         /* of the model and of what the command line decides about results */
+    uint64_t context_hash_named;   /* as it was where --kv-type f16 was said, once */
     bool at_end, stopping, broken; /* nothing more to read; cancelled; it cannot go on */
     bool unwritable;               /* results cannot be written: then it is broken, too */
     uint64_t n_lines, n_total;     /* requests read; lines of the file if it can be counted, else 0 */
@@ -77,14 +78,9 @@ static bool decides(const option_spec *spec)
     return named;
 }
 
-/* What "auto" is, nothing said is, too. */
-static bool is_default_said(const option_spec *spec, const char *value)
-{
-    return strcmp(spec->name, "kv-type") == 0 && strcmp(value, "auto") == 0;
-}
-
-/* A result is found again only for the same model and the same defaults. */
-static bool hash_context(batch *b)
+/* A result is found again only for the same model and the same defaults. Of the KV cache the type that the model has is
+ * one of them, however it came to it; `f16` is how that one is fed. */
+static bool hash_context(const batch *b, const char *f16, uint64_t *hash)
 {
     const mlxr_model_info *info = mlxr_model_info_get(b->s.model);
     const options *o = b->o;
@@ -100,8 +96,9 @@ static bool hash_context(batch *b)
     feed(state, value);
     for (size_t i = 0; i < n_option_table; i++) {
         if (decides(&option_table[i])) {
+            bool kv = strcmp(option_table[i].name, "kv-type") == 0;
             options_format(o, &option_table[i], value, sizeof value);
-            feed(state, is_default_said(&option_table[i], value) ? "" : value);
+            feed(state, !kv ? value : strcmp(info->kv_type, "f16") == 0 ? f16 : info->kv_type);
         }
     }
     feed(state, o->system ? o->system : "");
@@ -119,14 +116,26 @@ static bool hash_context(batch *b)
     if (o->sampling.n_logit_bias) {
         XXH3_64bits_update(state, o->bias, o->sampling.n_logit_bias * sizeof *o->bias);
     }
-    b->context_hash = XXH3_64bits_digest(state);
+    *hash = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return true;
+}
+
+/* F16 was what nothing said stood for, and is fed as that; files of before have its name where it was said. */
+static bool hash_contexts(batch *b)
+{
+    return hash_context(b, "", &b->context_hash) && hash_context(b, "f16", &b->context_hash_named);
 }
 
 static uint64_t hash_of(const batch *b, const batch_request *r)
 {
     return r->hash ^ b->context_hash;
+}
+
+static batch_state find_result(const batch *b, const batch_request *r)
+{
+    batch_state state = batch_output_find(&b->out, r->key, hash_of(b, r));
+    return state == BATCH_TAKEN ? batch_output_find(&b->out, r->key, r->hash ^ b->context_hash_named) : state;
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
@@ -146,7 +155,7 @@ static void refuse(batch *b, batch_request *r)
 
 static void take_request(batch *b, batch_request *r)
 {
-    switch (batch_output_find(&b->out, r->key, hash_of(b, r))) {
+    switch (find_result(b, r)) {
     case BATCH_DONE:
         b->n_skipped++;
         break;
@@ -467,7 +476,7 @@ static int run_batch(batch *b, const char *model)
     if (code != EXIT_OK) {
         return code;
     }
-    if (hash_context(b)) {
+    if (hash_contexts(b)) {
         watch_signals(true);
         run_all(b);
         watch_signals(false);

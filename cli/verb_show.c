@@ -148,21 +148,35 @@ static void print_context(const json_t *context)
     putchar('\n');
 }
 
+/* Of the types that the cache can have, one; NULL: an older daemon tells none. */
+static const json_t *kv_type_of(const json_t *types, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        if (strcmp(text(json_array_get(types, i), "type"), name) == 0) {
+            return json_array_get(types, i);
+        }
+    }
+    return NULL;
+}
+
+/* First what the cache takes unless --kv-type says otherwise, then the other types. */
 static void print_memory(const json_t *memory)
 {
-    uint64_t weights = number(memory, "weight_bytes"), full = number(memory, "kv_bytes_full_context_f16");
     const json_t *types = json_object_get(memory, "kv_types");
+    const char *usual = *text(memory, "kv_type_auto") ? text(memory, "kv_type_auto") : "f16";
+    const json_t *taken = kv_type_of(types, usual);
+    uint64_t weights = number(memory, "weight_bytes"), full = number(taken, "kv_bytes_full_context");
     if (json_is_object(memory)) {
         printf("  weights      %s, mapped from the file; %s are read for each token\n", human_bytes(weights),
                human_bytes(number(memory, "bytes_per_token")));
-        printf("  KV cache     %s per token, %s for a full context (f16)\n",
-               human_bytes(number(memory, "kv_bytes_per_token_f16")), human_bytes(full));
+        printf("  KV cache     %s per token, %s for a full context (%s)\n",
+               human_bytes(number(taken, "kv_bytes_per_token")), human_bytes(full), plain_line(usual));
         for (size_t i = 0; i < json_array_size(types); i++) {
             const json_t *type = json_array_get(types, i);
             const char *name = text(type, "type");
-            if (strcmp(name, "f16") != 0 && *text(type, "why_not")) {
+            if (type != taken && *text(type, "why_not")) {
                 printf("    %-10s no: %s\n", name, text(type, "why_not"));
-            } else if (strcmp(name, "f16") != 0) {
+            } else if (type != taken) {
                 printf("    %-10s %s per token, %s for a full context\n", name,
                        human_bytes(number(type, "kv_bytes_per_token")),
                        human_bytes(number(type, "kv_bytes_full_context")));

@@ -11,6 +11,7 @@
 #include "base/memory_size.h"
 #include "graph/rope_extend.h"
 #include "runtime/engine.h"
+#include "runtime/kv_choice.h"
 
 #define ARRAY_PREVIEW 8u
 
@@ -234,11 +235,13 @@ static json_t *ahead_json(const graph *g, const model_file *file)
 static json_t *memory_json(const graph *g, const model_file *file)
 {
     uint64_t per_token, full_context;
+    const char *type = kv_type_name(kv_type_choose(g, backend_list()[0]));
     kv_need(g, DTYPE_F16, &per_token, &full_context);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "weight_bytes", (json_int_t)g->weight_bytes,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "weight_bytes", (json_int_t)g->weight_bytes,
                      "streamable_expert_bytes", (json_int_t)expert_cache_streamable(g, file), "bytes_per_token",
                      (json_int_t)g->bytes_per_token, "kv_bytes_per_token_f16", (json_int_t)per_token,
-                     "kv_bytes_full_context_f16", (json_int_t)full_context, "kv_types", kv_types_json(g));
+                     "kv_bytes_full_context_f16", (json_int_t)full_context, "kv_type_auto", type, "kv_types",
+                     kv_types_json(g));
 }
 
 /* How far it reads, and what turns queries and keys; null members: it has no RoPE where it sees everything. */

@@ -121,6 +121,15 @@ class CliTest(unittest.TestCase):
         shutil.copy(os.path.join(tiny_models(), tiny + ".gguf"), os.path.join(self.models, name + ".gguf"))
         return name
 
+    def add_words_model(self):
+        """One whose KV cache --kv-type auto makes words of (i16), where this machine's backend gains by them."""
+        name, path = "words", os.path.join(self.models, "words.gguf")
+        shape = "arch=qwen3,layers=2,width=128,ffn=128,heads=1,head_dim=128,vocab=400,ctx=512"
+        subprocess.run([sys.executable, os.path.join(ROOT, "bench", "synth"), shape, "Q8_0", path], check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+        auto = self.succeed("show", name, "--json").json["memory"]["kv_type_auto"]
+        return name if auto == "i16" else self.skipTest(f"auto is {auto} here")
+
     def run_mlxr(self, *arguments, stdin=b"", env=None, timeout=TIMEOUT, cwd=None, preexec_fn=None):
         given = {"input" if isinstance(stdin, bytes) else "stdin": stdin}  # bytes, or an open file
         done = subprocess.run([MLXR, *arguments], **given, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -225,6 +225,22 @@ class Errors(Batch):
         self.assertEqual(os.listdir(self.home).count("out.jsonl"), 1)
         self.assertFalse([name for name in os.listdir(self.home) if name.endswith(".tmp")])
 
+    def test_the_type_of_the_kv_cache_counts_as_the_model_has_it(self):
+        self.write({"prompt": "x", "max_tokens": 2})
+
+        def goes_on(begun, *then):
+            self.batch(*begun)
+            before = [self.batch(*options, code=code)["skipped"] for options, code in then]
+            os.remove(self.output)
+            return before
+
+        f16, i16, bf16, auto = (["--kv-type", name] for name in ("f16", "i16", "bf16", "auto"))
+        self.assertEqual(goes_on([], (auto, 0), (f16, 0), (bf16, 1)), [1, 1, 0])
+        self.assertEqual(goes_on(f16, ([], 0), (auto, 0), (bf16, 1)), [1, 1, 0])
+        self.model = self.add_words_model()
+        self.assertEqual(goes_on([], (auto, 0), (i16, 0), (f16, 1)), [1, 1, 0])
+        self.assertEqual(goes_on(f16, (f16, 0), ([], 1), (auto, 1)), [1, 0, 0])
+
     def test_usage(self):
         self.write({"prompt": "x"})
         self.fail_with(2, "results need a file", "batch", self.model, self.input, "--json")

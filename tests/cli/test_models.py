@@ -282,6 +282,18 @@ class Show(support.CliTest):
         self.assertNotIn("why_not", types["bf16"])
         self.assertRegex(self.succeed("show", "llama").text, r"q8_0 +no: KV type q8_0 stores heads in blocks of 32")
 
+    def test_the_memory_told_is_of_the_type_that_auto_takes(self):
+        self.add_model("gemma3")
+        self.assertEqual(self.succeed("show", "gemma3", "--json").json["memory"]["kv_type_auto"], "f16")
+        self.assertRegex(self.succeed("show", "gemma3").text, r"KV cache +128 bytes per token, .* for a full context \(f16\)")
+        name = self.add_words_model()  # 2 layers, keys and values of a head of 128 and a step each
+        text = self.succeed("show", name).text
+        self.assertRegex(text, r"KV cache +1.02 KiB per token, 520 KiB for a full context \(i16\)\n")
+        self.assertRegex(text, r"\n +f16 +1.00 KiB per token, 512 KiB for a full context\n")
+        self.assertNotRegex(text, r"\n +i16 ")
+        run = self.succeed("run", name, "--raw", "-n", "1", "-v", "a")
+        self.assertIn("i16", run.err)
+
     def test_a_truncated_file_gives_one_line(self):
         name = self.add_model("llama")
         path = os.path.join(self.models, name + ".gguf")
