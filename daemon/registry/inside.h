@@ -50,7 +50,9 @@ typedef struct usage_entry {
 } usage_entry;
 
 struct registry {
-    pthread_mutex_t lock;
+    pthread_mutex_t
+        changing;         /* taken before `lock` and the lock file, which is this process's: its threads share one */
+    pthread_mutex_t lock; /* of the connection; nobody who has it waits for another process */
     sqlite3 *db;
     char directory[REGISTRY_PATH_MAX]; /* the model directory */
     char store[REGISTRY_PATH_MAX];     /* .mlxr in it */
@@ -69,7 +71,7 @@ void inside_lock(registry *r);
 void inside_unlock(registry *r);
 /* Fails for a read-only registry, and where another process keeps the lock for longer than the options say. */
 mlxr_status inside_begin(registry *r, mlxr_error *error);
-/* The same without waiting: MLXR_IO where another process has the lock. */
+/* The same without waiting: MLXR_IO where another process or thread is changing it. */
 mlxr_status inside_begin_at_once(registry *r, mlxr_error *error);
 /* Commits if status is MLXR_OK, else rolls back; returns what became of it. */
 mlxr_status inside_end(registry *r, mlxr_status status, mlxr_error *error);

@@ -145,6 +145,7 @@ mlxr_status registry_open(registry **out, const char *directory, const registry_
     if (!r) {
         return registry_fail_nomem(error);
     }
+    pthread_mutex_init(&r->changing, NULL);
     pthread_mutex_init(&r->lock, NULL);
     pthread_mutex_init(&r->usage_lock, NULL);
     r->lock_fd = -1;
@@ -202,6 +203,7 @@ void registry_close(registry **pointer)
     }
     pthread_mutex_destroy(&r->usage_lock);
     pthread_mutex_destroy(&r->lock);
+    pthread_mutex_destroy(&r->changing);
     free(r);
     *pointer = NULL;
 }
@@ -263,29 +265,33 @@ void inside_unlock_file(registry *r)
     flock(r->lock_fd, LOCK_UN);
 }
 
+/* With `changing` taken. Readers do not wait for another process: only then is the connection taken. */
 static mlxr_status begin(registry *r, bool wait, mlxr_error *error)
 {
-    inside_lock(r);
     mlxr_status status = wait ? inside_lock_file(r, error) : lock_file(r, 0, error);
-    if (status == MLXR_OK) {
-        status = db_run(r->db, error, "BEGIN IMMEDIATE", "");
-        if (status != MLXR_OK) {
-            inside_unlock_file(r);
-        }
-    }
     if (status != MLXR_OK) {
-        inside_unlock(r);
+        pthread_mutex_unlock(&r->changing);
+        return status;
+    }
+    inside_lock(r);
+    status = db_run(r->db, error, "BEGIN IMMEDIATE", "");
+    if (status != MLXR_OK) {
+        inside_release(r);
     }
     return status;
 }
 
 mlxr_status inside_begin(registry *r, mlxr_error *error)
 {
+    pthread_mutex_lock(&r->changing);
     return begin(r, true, error);
 }
 
 mlxr_status inside_begin_at_once(registry *r, mlxr_error *error)
 {
+    if (pthread_mutex_trylock(&r->changing) != 0) {
+        return daemon_error(error, MLXR_IO, "another thread is changing %s", r->store);
+    }
     return begin(r, false, error);
 }
 
@@ -302,8 +308,9 @@ mlxr_status inside_commit(registry *r, mlxr_status status, mlxr_error *error)
 
 void inside_release(registry *r)
 {
-    inside_unlock_file(r);
     inside_unlock(r);
+    inside_unlock_file(r);
+    pthread_mutex_unlock(&r->changing);
 }
 
 mlxr_status inside_end(registry *r, mlxr_status status, mlxr_error *error)

@@ -3,6 +3,9 @@
  * Owner: the test program. Lifetime: the process.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -46,39 +49,6 @@ static const char *tiny_file(const char *dir, const char *family, const char *na
     return path;
 }
 
-static void small_files_are_written_beside_what_others_have(void **unused)
-{
-    char path[600], other[700], *data;
-    mlxr_error error;
-    size_t n;
-    (void)unused;
-    snprintf(path, sizeof path, "%s/small.json", test_temp_dir());
-    snprintf(other, sizeof other, "%s", test_write_file("small.json.tmp", "mine", 4));
-    assert_ok(disk_write_file(path, "one", 3, &error), &error);
-    assert_ok(disk_read_file(other, 100, &data, &n, &error), &error);
-    assert_string_equal(data, "mine");
-    free(data);
-    for (int child = 0; child < 4; child++) { /* each its own length: what two wrote together would show */
-        if (fork() == 0) {
-            char text[5000];
-            memset(text, 'a' + child, sizeof text);
-            for (int i = 0; i < 50; i++) {
-                if (disk_write_file(path, text, (size_t)(child + 1) * 1000, NULL) != MLXR_OK) {
-                    _exit(1);
-                }
-            }
-            _exit(0);
-        }
-    }
-    for (int child = 0, status; child < 4; child++) {
-        assert_true(wait(&status) > 0 && status == 0);
-    }
-    assert_ok(disk_read_file(path, 5000, &data, &n, &error), &error);
-    assert_int_equal(n, (size_t)(data[0] - 'a' + 1) * 1000);
-    assert_int_equal(strspn(data, (char[]){data[0], '\0'}), n);
-    free(data);
-}
-
 static void put_blob(world *w, const void *data, size_t n, char *digest)
 {
     registry_blob *b;
@@ -111,6 +81,81 @@ static void put_model(world *w, const char *name, const char *family, char *dige
                       .parameters = &parameters};
     assert_ok(rows_put(w->r, &m, &w->error), &w->error);
     registry_pairs_close(&parameters);
+}
+
+typedef struct copying {
+    registry *r;
+    atomic_bool begun;
+    mlxr_status status;
+    mlxr_error error;
+} copying;
+
+static void *copy_model(void *user)
+{
+    copying *c = user;
+    atomic_store(&c->begun, true);
+    c->status = registry_alias(c->r, "alias", "one", &c->error);
+    return NULL;
+}
+
+static void who_reads_does_not_wait_for_another_process(void **unused)
+{
+    char path[600], digest[REGISTRY_DIGEST_MAX];
+    world w = open_world();
+    copying c = {.r = w.r};
+    pthread_t thread;
+    struct timespec begun, now;
+    (void)unused;
+    put_model(&w, "one", "llama", digest);
+    snprintf(path, sizeof path, "%s/.mlxr/lock", w.dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0); /* as another process would have it */
+    assert_int_equal(pthread_create(&thread, NULL, copy_model, &c), 0);
+    while (!atomic_load(&c.begun)) {
+    }
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do { /* while the other thread waits: it gives up after ten seconds */
+        bool any = true;
+        assert_ok(registry_key_any(w.r, &any, &w.error), &w.error);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((double)(now.tv_sec - begun.tv_sec) + (double)(now.tv_nsec - begun.tv_nsec) / 1e9 < 0.2);
+    close(fd);
+    pthread_join(thread, NULL);
+    assert_ok(c.status, &c.error);
+    registry_close(&w.r);
+}
+
+static void small_files_are_written_beside_what_others_have(void **unused)
+{
+    char path[600], other[700], *data;
+    mlxr_error error;
+    size_t n;
+    (void)unused;
+    snprintf(path, sizeof path, "%s/small.json", test_temp_dir());
+    snprintf(other, sizeof other, "%s", test_write_file("small.json.tmp", "mine", 4));
+    assert_ok(disk_write_file(path, "one", 3, &error), &error);
+    assert_ok(disk_read_file(other, 100, &data, &n, &error), &error);
+    assert_string_equal(data, "mine");
+    free(data);
+    for (int child = 0; child < 4; child++) { /* each its own length: what two wrote together would show */
+        if (fork() == 0) {
+            char text[5000];
+            memset(text, 'a' + child, sizeof text);
+            for (int i = 0; i < 50; i++) {
+                if (disk_write_file(path, text, (size_t)(child + 1) * 1000, NULL) != MLXR_OK) {
+                    _exit(1);
+                }
+            }
+            _exit(0);
+        }
+    }
+    for (int child = 0, status; child < 4; child++) {
+        assert_true(wait(&status) > 0 && status == 0);
+    }
+    assert_ok(disk_read_file(path, 5000, &data, &n, &error), &error);
+    assert_int_equal(n, (size_t)(data[0] - 'a' + 1) * 1000);
+    assert_int_equal(strspn(data, (char[]){data[0], '\0'}), n);
+    free(data);
 }
 
 static bool blob_file_exists(world *w, const char *digest)
@@ -646,6 +691,7 @@ int main(void)
         cmocka_unit_test(files_of_the_model_directory_are_found_by_name),
         cmocka_unit_test(a_model_given_by_path_hides_others_and_is_not_kept),
         cmocka_unit_test(a_stored_model_has_its_overrides_and_copies_share_its_blobs),
+        cmocka_unit_test(who_reads_does_not_wait_for_another_process),
         cmocka_unit_test(small_files_are_written_beside_what_others_have),
         cmocka_unit_test(a_removed_model_can_be_restored_within_its_grace),
         cmocka_unit_test(a_model_of_several_files_is_a_folder_of_links),
