@@ -79,10 +79,13 @@ static void answer(chat *c, const char *text)
         putchar('\n');
     }
     fflush(stdout);
+    if (!text && g.n_text > 0 && (code != EXIT_OK || g.finish == FINISH_INTERRUPTED)) {
+        print_note("(interrupted: the answer before it stays; /other takes this one)");
+    } else if (code == EXIT_OK && g.finish == FINISH_INTERRUPTED) {
+        print_note("(interrupted)");
+    }
     if (code == EXIT_OK) {
-        if (g.finish == FINISH_INTERRUPTED) {
-            print_note("(interrupted)");
-        } else if (g.finish == FINISH_CONTEXT) {
+        if (g.finish == FINISH_CONTEXT) {
             print_note("(the context of %zu tokens is full: /clear starts anew)", c->conversation->answerer->n_context);
         } else if (g.finish == FINISH_LENGTH && c->options->n_predict >= 0) {
             print_note("(stopped after %zu tokens)", g.n_ids);
@@ -182,6 +185,22 @@ static void do_regen(chat *c, const char *argument)
     }
 }
 
+static void do_other(chat *c, const char *argument)
+{
+    (void)argument;
+    const char *text = conversation_exchange(c->conversation);
+    if (!text) {
+        print_error("there is no other answer: /regen makes one");
+        return;
+    }
+    size_t n = strlen(text);
+    chat_generation(c->options, c->conversation, true).show(text, n);
+    wrap_end();
+    if (n == 0 || text[n - 1] != '\n') {
+        putchar('\n');
+    }
+}
+
 static void do_exit(chat *c, const char *argument)
 {
     (void)argument;
@@ -193,6 +212,7 @@ static const command commands[] = {
     {"/clear", "", "forget the conversation, keep the system message", do_clear},
     {"/system", "[TEXT]", "set the system message; without text remove it", do_system},
     {"/regen", "", "make the last answer again", do_regen},
+    {"/other", "", "go on with another answer than the last one: the one before /regen, or what came of it", do_other},
     {"/set", "[NAME VALUE]", "change a setting such as temp or schema; without arguments list them", do_set},
     {"/show", "", "model, context and memory", do_show},
     {"/save", "FILE", "save the conversation", do_save},

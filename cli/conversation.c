@@ -14,8 +14,8 @@
 
 bool conversation_open(conversation *c, answerer *a, bool raw, const char *system)
 {
-    *c = (conversation){.answerer = a, .messages = json_array(), .raw = raw};
-    if (!c->messages) {
+    *c = (conversation){.answerer = a, .messages = json_array(), .others = json_array(), .raw = raw};
+    if (!c->messages || !c->others) {
         print_error("out of memory");
         return false;
     }
@@ -25,6 +25,7 @@ bool conversation_open(conversation *c, answerer *a, bool raw, const char *syste
 void conversation_close(conversation *c)
 {
     json_decref(c->messages);
+    json_decref(c->others);
     *c = (conversation){0};
 }
 
@@ -58,6 +59,7 @@ bool conversation_set_system(conversation *c, const char *text)
 
 void conversation_clear(conversation *c)
 {
+    json_array_clear(c->others);
     while (json_array_size(c->messages) > (has_system(c) ? 1u : 0u)) {
         json_array_remove(c->messages, json_array_size(c->messages) - 1);
     }
@@ -99,6 +101,9 @@ int conversation_ask(conversation *c, const options *o, const char *text, genera
     if (json_array_size(c->messages) == n + 1 && g->n_predict != 0) {
         json_array_remove(c->messages, n);
     }
+    if (json_array_size(c->messages) > n) { /* another question is the last one now */
+        json_array_clear(c->others);
+    }
     return code;
 }
 
@@ -108,11 +113,33 @@ int conversation_regenerate(conversation *c, const options *o, generation *g)
     json_t *old = json_incref(json_array_get(c->messages, last));
     json_array_remove(c->messages, last);
     int code = answer(c, o, g);
-    if (json_array_size(c->messages) == last) {
-        json_array_append(c->messages, old);
+    bool whole = code == EXIT_OK && g->finish != FINISH_INTERRUPTED && g->finish != FINISH_OUTPUT;
+    json_t *made = json_incref(json_array_get(c->messages, last)); /* NULL: nothing, or an error came behind it */
+    if (!made && g->n_text > 0) {
+        made = message("assistant", g->text, g->n_text);
     }
+    if (made && whole) {
+        json_array_insert(c->others, 0, old);
+    } else {
+        json_array_remove(c->messages, last);
+        json_array_append(c->messages, old);
+        json_array_insert(c->others, 0, made);
+    }
+    json_decref(made);
     json_decref(old);
     return code;
+}
+
+const char *conversation_exchange(conversation *c)
+{
+    size_t n = json_array_size(c->messages);
+    json_t *next = json_array_get(c->others, 0);
+    if (!next || n == 0 || json_array_append(c->others, json_array_get(c->messages, n - 1)) != 0) {
+        return NULL;
+    }
+    json_array_set(c->messages, n - 1, next);
+    json_array_remove(c->others, 0);
+    return json_string_value(json_object_get(json_array_get(c->messages, n - 1), "content"));
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
@@ -175,6 +202,7 @@ bool conversation_load(conversation *c, const char *path)
         json_incref(messages);
         json_decref(c->messages);
         c->messages = messages;
+        json_array_clear(c->others);
     } else {
         print_error("%s: no conversation: \"messages\" must be a list of {\"role\", \"content\"}", path);
     }

@@ -292,11 +292,12 @@ class Chat(support.CliTest):
     def test_commands(self):
         t = self.start("-n", "4", "--temp", "0", "--logit-bias", "104=1000", "-v")
         help_text = self.say(t, "/help")
-        for command in "/help /clear /system /save /load /set /show /regen /exit".split():
+        for command in "/help /clear /system /save /load /set /show /regen /other /exit".split():
             self.assertIn(command, help_text)
         self.assertIn("did you mean /help", self.say(t, "/hlep"))
         self.assertIn("no command /nonsense", self.say(t, "/nonsense"))
         self.assertIn("no answer", self.say(t, "/regen"))
+        self.assertIn("no other answer", self.say(t, "/other"))
         self.assertIn("hhhh", self.say(t, "hello"))
         n_prompt, reused, _, _ = self.timings(self.say(t, "/regen"))
         self.assertEqual(reused, n_prompt - 1)
@@ -315,6 +316,50 @@ class Chat(support.CliTest):
         self.assertEqual("mlxr: /nowhere/x: No such file or directory", self.say(t, "/load /nowhere/x"))
         t.type("/exit\n")
         self.assertEqual(t.wait(), 0)
+
+    def last_answer(self, terminal):
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(terminal, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            messages = json.load(file)["messages"]
+        self.assertEqual([m["role"] for m in messages], ["user", "assistant"] * (len(messages) // 2))
+        return messages[-1]["content"]
+
+    def test_an_answer_outlives_another_one_that_was_stopped(self):
+        t = self.start("--temp", "0", "--logit-bias", "104=1000", "--ctx", "16384", "--rope-scaling", "linear")  # seconds of h
+        t.type("go on\n")
+        t.expect("hhhh")
+        t.type("\x03")
+        t.expect("(interrupted)\n" + PROMPT, SOON)
+        first = self.last_answer(t)
+        self.assertRegex(first, r"^h+$")
+        self.say(t, "/set logit-bias 105=2000")
+        t.type("/regen\n")
+        t.expect("iiii")
+        t.type("\x03")
+        t.expect("(interrupted: the answer before it stays; /other takes this one)\n" + PROMPT, SOON)
+        self.assertEqual(self.last_answer(t), first)
+        self.assertIn("iiii", self.say(t, "/other"))
+        self.assertRegex(self.last_answer(t), r"^i+$")
+        self.assertIn("hhhh", self.say(t, "/other"))
+        self.assertEqual(self.last_answer(t), first)
+        self.say(t, "/clear")
+        self.assertIn("there is no other answer", self.say(t, "/other"))
+
+    def test_the_answer_before_one_that_came_to_its_end_can_be_taken_back(self):
+        t = self.start("-n", "4", "--temp", "0", "--logit-bias", "104=1000")
+        self.say(t, "hello")
+        for token, letter in ((105, "i"), (106, "j")):
+            self.say(t, f"/set logit-bias {token}={token}00")
+            self.assertIn(letter * 4, self.say(t, "/regen"))
+            self.assertEqual(self.last_answer(t), letter * 4)
+        found = []
+        for _ in range(3):
+            self.say(t, "/other")
+            found.append(self.last_answer(t))
+        self.assertEqual((sorted(found), found[2]), (["hhhh", "iiii", "jjjj"], "jjjj"))
+        self.say(t, "and then")
+        self.assertIn("there is no other answer", self.say(t, "/other"))
 
     def test_settings_change_the_sampler_and_keep_what_is_computed(self):
         t = self.start("-n", "4", "--temp", "0", "-v", "--logit-bias", "104=1000")
