@@ -176,6 +176,15 @@ static void end_run(ui_run *run, const char *state, json_t *stats)
     ui_save_soon(run->runs, true);
 }
 
+static void free_waiters(ui_run *run)
+{
+    while (run->waiters) {
+        ui_waiter *w = run->waiters;
+        run->waiters = w->next;
+        free(w);
+    }
+}
+
 void ui_run_written(ui_run *run)
 {
     run->written = true;
@@ -187,12 +196,24 @@ void ui_run_written(ui_run *run)
             ui_generation_get(run->runs->ui->d, w->x);
         }
     }
-    while (run->waiters) {
-        ui_waiter *w = run->waiters;
-        run->waiters = w->next;
-        free(w);
-    }
+    free_waiters(run);
     ui_run_free_if_over(run);
+}
+
+void ui_runs_tell_unsaved(struct ui_runs *runs, const mlxr_error *why)
+{
+    char text[sizeof why->text + 160];
+    snprintf(text, sizeof text, "it has ended and cannot be saved now; it is kept in memory until that works: %s",
+             why->text);
+    for (ui_run *run = runs->all; run; run = run->next) {
+        for (ui_waiter *w = run->waiters; w; w = w->next) {
+            if (w->x) {
+                http_on_gone(w->x, NULL, NULL);
+                error_respond_retry(w->x, 503, "not_saved", text, 60);
+            }
+        }
+        free_waiters(run);
+    }
 }
 
 /* ---- callbacks of the generation --------------------------------------------------------------------------------- */
@@ -562,7 +583,11 @@ static void began(ui_call *call)
 void ui_generate(void *service, http_exchange *x)
 {
     static const ui_spec spec = {begin, NULL, NULL, began};
-    if (generation_admit(service, x)) {
+    const struct daemon *d = service;
+    if (ui_save_is_stuck(d->ui->runs)) {
+        error_respond_retry(x, 503, "not_saved", "answers cannot be saved now, and none is begun; the log says why",
+                            60);
+    } else if (generation_admit(service, x)) {
         ui_call_start(service, x, &spec);
     }
 }
@@ -756,11 +781,7 @@ void ui_runs_close(struct ui_runs **pointer)
     while (runs->all) {
         ui_run *run = runs->all;
         run->written = run->released = true;
-        while (run->waiters) {
-            ui_waiter *w = run->waiters;
-            run->waiters = w->next;
-            free(w);
-        }
+        free_waiters(run);
         ui_run_free_if_over(run);
     }
     free(runs);

@@ -73,10 +73,14 @@ struct ui_runs {
 void ui_save_prompt(ui_run *run);
 /* There is something to be written, now or within 250 ms. */
 void ui_save_soon(struct ui_runs *runs, bool now);
+/* Nothing could be written for minutes. */
+bool ui_save_is_stuck(const struct ui_runs *runs);
 /* The loop has ended: writes what is left. */
 void ui_save_rest(struct ui_runs *runs);
 /* ui_runs.c: the end of a run is on the disk. */
 void ui_run_written(ui_run *run);
 void ui_run_free_if_over(ui_run *run);
+/* Answers who waits for an end that cannot be written now, and why. */
+void ui_runs_tell_unsaved(struct ui_runs *runs, const mlxr_error *why);
 
 #endif

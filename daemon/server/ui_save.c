@@ -4,6 +4,9 @@
  *
  *   loop: timer ─▶ what runs have new is taken over ─▶ pool: one transaction, and one for each end ─▶ loop: told
  *                                                          └ the disk is full: tried again each second
+ *
+ * It is never given up: what was answered is kept in memory until it can be written. That stays bounded, as an answer
+ * begins with a write, and none is begun while answers have not been saved for long.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +15,8 @@
 
 #define SAVE_MS 250u
 #define RETRY_MS 1000u
-#define RETRIES_OF_END 600u /* then it is given up, and will be found as interrupted */
+#define RETRIES_UNTOLD 600u /* then who waits for an end is told that it is not written */
+#define RETRIES_A_LINE 60u  /* of the log */
 
 typedef struct save_item {
     ui_run *run;
@@ -220,14 +224,30 @@ static void tell(ui_write *w)
     }
 }
 
-static void give_up(ui_write *w)
+static unsigned n_unsaved(const struct ui_runs *runs)
 {
-    for (size_t i = 0; i < w->n; i++) {
-        if (!w->items[i].done && w->store) {
-            chats_run_forget(w->store, w->items[i].run->id);
-        }
-        w->items[i].done = true;
+    unsigned n = 0;
+    for (const ui_run *run = runs->all; run; run = run->next) {
+        n += !run->written;
     }
+    return n;
+}
+
+bool ui_save_is_stuck(const struct ui_runs *runs)
+{
+    return runs->n_failed >= RETRIES_UNTOLD;
+}
+
+static void try_again(struct ui_runs *runs, const mlxr_error *why)
+{
+    if (runs->n_failed++ % RETRIES_A_LINE == 0) {
+        daemon_log(runs->ui->d, MLXR_LOG_ERROR, "answers cannot be saved; trying again, %u kept in memory: %s",
+                   n_unsaved(runs), why->text);
+    }
+    if (ui_save_is_stuck(runs)) {
+        ui_runs_tell_unsaved(runs, why);
+    }
+    ui_save_soon(runs, false);
 }
 
 static void written(void *user)
@@ -237,16 +257,11 @@ static void written(void *user)
     runs->writing = false;
     runs->ui->n_jobs--;
     if (w->status != CHATS_OK) {
-        if (runs->n_failed++ % 60 == 0) {
-            daemon_log(runs->ui->d, MLXR_LOG_ERROR, "answers cannot be saved; trying again: %s", w->error.text);
-        }
-        if (runs->n_failed >= RETRIES_OF_END) {
-            daemon_log(runs->ui->d, MLXR_LOG_ERROR, "what was generated in the last minutes is not saved");
-            give_up(w);
-        } else {
-            ui_save_soon(runs, false);
-            return;
-        }
+        try_again(runs, &w->error);
+        return;
+    }
+    if (runs->n_failed) {
+        daemon_log(runs->ui->d, MLXR_LOG_INFO, "answers are saved again");
     }
     runs->n_failed = 0;
     runs->write = NULL;
