@@ -1,5 +1,6 @@
 /*
- * Writing without ever being stuck for good, and rotating: path.(n−1) → path.n, …, path → path.1, a new path.
+ * Writing without ever being stuck for good, and rotating: path.(n−1) → path.n, …, path → path.1, a new path. Files of
+ * these names that are no logs are left out.
  * Owner: the logger's writer thread. Lifetime: see log_file.h.
  */
 #include "telemetry/log_file.h"
@@ -32,6 +33,39 @@ static void look_at(log_file *f)
     f->n_bytes = f->regular ? (uint64_t)status.st_size : 0;
 }
 
+/* Does it begin as a line does, in any format: {"seq":…, <6>…, 19:04:45.123 …, or with the end of a torn one? */
+static bool is_log(const char *head, size_t n)
+{
+    return n == 0 || head[0] == '\n' || (n >= 7 && memcmp(head, "{\"seq\":", 7) == 0) ||
+           (n >= 3 && head[0] == '<' && head[2] == '>') || (n >= 6 && head[2] == ':' && head[5] == ':');
+}
+
+static bool is_foreign(const char *path)
+{
+    char head[16];
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0) {
+        return errno != ENOENT;
+    }
+    bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    ssize_t n = regular ? read(fd, head, sizeof head) : -1;
+    close(fd);
+    return n < 0 || !is_log(head, (size_t)n);
+}
+
+/* At the beginning: later the process may be kept from reading there. */
+static uint64_t find_foreign(const log_file *f)
+{
+    char path[PATH_MAX];
+    uint64_t found = 0;
+    for (uint32_t i = 1; f->path && f->regular && i <= f->rotate_count && i < 64; i++) {
+        int n = snprintf(path, sizeof path, "%s.%u", f->path, i);
+        found |= (uint64_t)(n > 0 && (size_t)n < sizeof path && is_foreign(path)) << i;
+    }
+    return found;
+}
+
 mlxr_status log_file_open(log_file *f, const char *path, int fd, uint64_t rotate_bytes, uint32_t rotate_count,
                           mlxr_error *error)
 {
@@ -50,6 +84,7 @@ mlxr_status log_file_open(log_file *f, const char *path, int fd, uint64_t rotate
         }
     }
     look_at(f);
+    f->foreign = find_foreign(f);
     return MLXR_OK;
 }
 
@@ -74,15 +109,28 @@ void log_file_reopen(log_file *f)
     }
 }
 
+/* The next lower number of an old file, or 0: the path itself. */
+static uint32_t number_below(const log_file *f, uint32_t i)
+{
+    do {
+        i--;
+    } while (i > 0 && i < 64 && f->foreign >> i & 1);
+    return i;
+}
+
 /* Where a name cannot be changed the file grows on by as much again: better too large than lost. */
 static void rotate(log_file *f)
 {
     char from[PATH_MAX], to[PATH_MAX];
-    bool ok = true;
-    for (uint32_t i = f->rotate_count; i > 0 && ok; i--) {
+    uint32_t i = number_below(f, f->rotate_count + 1);
+    bool ok = i > 0;
+    errno = EEXIST; /* all names are somebody else's */
+    while (i > 0 && ok) {
+        uint32_t below = number_below(f, i);
         int n = snprintf(to, sizeof to, "%s.%u", f->path, i);
-        snprintf(from, sizeof from, i > 1 ? "%s.%u" : "%s", f->path, i - 1);
-        ok = n > 0 && (size_t)n < sizeof to && (rename(from, to) == 0 || (errno == ENOENT && i > 1));
+        snprintf(from, sizeof from, below ? "%s.%u" : "%s", f->path, below);
+        ok = n > 0 && (size_t)n < sizeof to && (rename(from, to) == 0 || (errno == ENOENT && below));
+        i = below;
     }
     if (ok) {
         log_file_reopen(f);

@@ -279,6 +279,52 @@ static unsigned count_lines(const char *text)
     return n;
 }
 
+static const char *numbered(const char *path, int i)
+{
+    static char name[600];
+    snprintf(name, sizeof name, "%s.%d", path, i);
+    return name;
+}
+
+static void put_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Until the oldest has gone several times. */
+static void write_many(const char *path)
+{
+    logger *l = open_logger((logger_options){.path = path, .rotate_bytes = 1000, .rotate_count = 3});
+    for (int i = 0; i < 100; i++) {
+        logger_write(l, MLXR_LOG_INFO, "t", NULL, 0, "line %03d of a file that is rotated", i);
+    }
+    logger_close(&l);
+}
+
+static void what_has_the_name_of_an_old_file_and_is_no_log_stays(void **unused)
+{
+    (void)unused;
+    const char *path = path_of("beside.log");
+    put_file(numbered(path, 1), "my own text");
+    put_file(numbered(path, 2), "{\"seq\":1,\"message\":\"of before\"}\n");
+    write_many(path);
+    assert_string_equal(read_file(numbered(path, 1)), "my own text");
+    assert_non_null(strstr(read_file(numbered(path, 2)), "of a file that is rotated"));
+    assert_non_null(strstr(read_file(numbered(path, 3)), "of a file that is rotated"));
+    for (int i = 2; i <= 3; i++) {
+        put_file(numbered(path, i), "mine, too");
+    }
+    write_many(path); /* no name is left: it grows on */
+    assert_string_equal(read_file(numbered(path, 2)), "mine, too");
+    assert_string_equal(read_file(numbered(path, 3)), "mine, too");
+    struct stat status;
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(status.st_size > 3000);
+}
+
 static void files_are_rotated_by_size_and_only_so_many_kept(void **unused)
 {
     (void)unused;
@@ -631,6 +677,7 @@ int main(void)
         cmocka_unit_test(the_tail_has_the_newest_lines_and_counts_what_is_gone),
         cmocka_unit_test(the_tail_is_bounded_in_bytes_too),
         cmocka_unit_test(subscribers_hear_of_each_line_until_they_leave),
+        cmocka_unit_test(what_has_the_name_of_an_old_file_and_is_no_log_stays),
         cmocka_unit_test(files_are_rotated_by_size_and_only_so_many_kept),
         cmocka_unit_test(a_file_that_was_moved_is_opened_anew),
         cmocka_unit_test(a_name_that_cannot_be_opened_is_an_error_that_tells_it),
