@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "output.h"
 #include "replacement.h"
@@ -144,27 +145,6 @@ const char *conversation_exchange(conversation *c)
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-bool conversation_save(const conversation *c, const char *path)
-{
-    mlxr_error error;
-    replacement r;
-    const char *model = c->answerer->model;
-    json_t *root = json_pack("{s:o, s:O}", "model", json_text(model, strlen(model)), "messages", c->messages);
-    if (!root) {
-        print_error("out of memory");
-        return false;
-    }
-    mlxr_status status = replacement_open(&r, path, 0666, &error);
-    if (status == MLXR_OK) {
-        status = replacement_close(&r, json_dumpf(root, r.to, JSON_INDENT(2)) == 0, &error);
-    }
-    json_decref(root);
-    if (status != MLXR_OK) {
-        print_error("%s", error.text);
-    }
-    return status == MLXR_OK;
-}
-
 static bool is_conversation(const json_t *messages)
 {
     if (!json_is_array(messages)) {
@@ -180,6 +160,46 @@ static bool is_conversation(const json_t *messages)
         }
     }
     return true;
+}
+
+/* Is there a file with something else in it than a conversation? Tells so then: a name typed wrong takes no text. */
+static bool holds_other(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) {
+        return false; /* if it cannot be written, writing tells why */
+    }
+    json_t *root = json_load_file(path, 0, NULL);
+    bool other = !is_conversation(json_is_array(root) ? root : json_object_get(root, "messages"));
+    json_decref(root);
+    if (other) {
+        print_error("%s: this is no conversation, and would be lost; give another name", path);
+    }
+    return other;
+}
+
+bool conversation_save(const conversation *c, const char *path)
+{
+    mlxr_error error;
+    replacement r;
+    if (holds_other(path)) {
+        return false;
+    }
+    const char *model = c->answerer->model;
+    json_t *root = json_pack("{s:o, s:O}", "model", json_text(model, strlen(model)), "messages", c->messages);
+    if (!root) {
+        print_error("out of memory");
+        return false;
+    }
+    mlxr_status status = replacement_open(&r, path, 0666, &error);
+    if (status == MLXR_OK) {
+        status = replacement_close(&r, json_dumpf(root, r.to, JSON_INDENT(2)) == 0, &error);
+    }
+    json_decref(root);
+    if (status != MLXR_OK) {
+        print_error("%s", error.text);
+    }
+    return status == MLXR_OK;
 }
 
 bool conversation_load(conversation *c, const char *path)

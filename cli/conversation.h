@@ -33,7 +33,8 @@ int conversation_regenerate(conversation *c, const options *o, generation *g);
  * conversation's; NULL: there is none. */
 const char *conversation_exchange(conversation *c);
 
-/* The messages as a JSON file, and back. False after telling why not. */
+/* The messages as a JSON file, and back. A file with anything else in it is not written over. False after telling why
+ * not. */
 bool conversation_save(const conversation *c, const char *path);
 bool conversation_load(conversation *c, const char *path);
 

@@ -486,7 +486,7 @@ class Chat(support.CliTest):
     def test_a_conversation_is_saved_in_the_place_of_no_other_thing(self):
         path, link = os.path.join(self.home, "saved.json"), os.path.join(self.home, "link.json")
         with open(path, "w", encoding="utf-8") as file:
-            file.write("of before")
+            json.dump([{"role": "user", "content": "of before"}], file)
         os.chmod(path, 0o600)
         os.symlink(path, link)
         self.add_model("llama")
@@ -503,6 +503,15 @@ class Chat(support.CliTest):
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)  # still for this user only
         with open(path, encoding="utf-8") as file:
             self.assertEqual(json.load(file)["messages"][0]["content"], "hello")
+        own = os.path.join(self.home, "notes.txt")
+        for text in ("my own text", '{"messages": 1}', '[{"role": "user"}]'):
+            with open(own, "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertIn("no conversation, and would be lost", self.say(t, "/save " + own))
+            with open(own, encoding="utf-8") as file:
+                self.assertEqual(file.read(), text)
+        open(own, "w", encoding="utf-8").close()
+        self.assertIn("saved in", self.say(t, "/save " + own))  # nothing was in it
         for read in (model, schema):
             self.assertIn("would be lost", self.say(t, "/save " + read))
         os.mkfifo(path + ".pipe")
