@@ -399,7 +399,7 @@ static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t
 {
     /* Beyond eight, where some kernels begin, every number of tokens that a last tile can have. */
     static const uint32_t tokens[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
-                                      13, 14, 15, 16, 18, 22, 24, 31, 32, 33, 65};
+                                      13, 14, 15, 16, 18, 22, 24, 31, 32, 33, 65, 77};
     bool vector = strcmp(kernels->isa[id], "scalar") != 0, single = dtype_find(id)->block_size == 1;
     int n = c->quick ? (vector ? 24 : 3) : (vector ? 300 : 10);
     for (int i = 0; i < n; i++) {
@@ -429,6 +429,10 @@ static void run_type(check *c, const linear_kernels *kernels, dtype id, uint32_t
     if (vector && !c->quick) { /* several groups of panels, and one panel larger than the scratch of a group */
         problem p = problem_make(c, kernels, id, 2048, 200, 9, WEIGHTS_RANDOM);
         matches_plain_loops(c, kernels, &p);
+        problem_close(&p);
+        p = problem_make(c, kernels, id, 2048, 200, 77, WEIGHTS_RANDOM); /* which as many tokens meet in groups */
+        matches_plain_loops(c, kernels, &p);
+        same_bits_alone(c, kernels, &p);
         problem_close(&p);
         p = problem_make(c, kernels, id, 16384, 33, 9, WEIGHTS_RANDOM);
         matches_plain_loops(c, kernels, &p);
@@ -503,7 +507,8 @@ static uint32_t way_of(const panel_kernel *k, linear_format format, uint32_t n)
 
 static uint32_t ways_there(const panel_kernel *k)
 {
-    uint32_t ways = (k->digits.tile ? 1u << 16 : 0) | (k->words.tile ? 1u << 17 : 0) | (k->digit.tile ? 1u << 18 : 0);
+    uint32_t ways = (k->digits.unpack ? 1u << 16 : 0) | (k->words.unpack ? 1u << 17 : 0) |
+                    (k->digit.unpack ? 1u << 18 : 0);
     for (uint32_t n = 1; n <= PANEL_DIRECT; n++) {
         ways |= (k->direct[n] ? 1u << n : 0) | (k->direct_rounded[n] ? 1u << (8 + n) : 0);
     }

@@ -14,12 +14,10 @@
 #define LINEAR_MANY_ONLY
 #define LINEAR_FEW_PANELS linear_panels_avx512vnni
 #define LINEAR_ISA "amx"
-#define GROUP_TOKENS 4
-#define TURN_WORDS 1
 #define MAKE_UNSIGNED false
 #define TILE_MULTIPLY
 
-/* For n tokens and products of `depth` k: sums 0 … 3, tokens 4 and 5, weights 6 and 7. */
+/* For n rows of digits and products of `depth` k: sums 0 … 3, tokens 4 and 5, weights 6 and 7. */
 static void amx_configure(int n, int depth)
 {
     amx_config config = {.palette = 1};

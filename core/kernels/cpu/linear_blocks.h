@@ -746,7 +746,11 @@ FORMAT_RARE(affine4, walk_legacy, DTYPE_AFFINE4, 20, MIN, 4, 0)
 FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #endif
 
-#define PATH(panels, bytes, unpack, tiles) {(panels) / PANEL_PARTS, (bytes) * PANEL_PARTS, unpack, tiles}
+#ifdef TILE_MULTIPLY
+#define PATH(panels, bytes, unpack, tiles) {panels, bytes, unpack, NULL, tiles}
+#else
+#define PATH(panels, bytes, unpack, tiles) {(panels) / PANEL_PARTS, (bytes) * PANEL_PARTS, unpack, tiles, NULL}
+#endif
 #define DIGITS(kind, name, tiles) .digits = PATH(TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name, tiles),
 #ifdef ONE_DIGIT
 #define LOWER(kind, name, tiles)                                                                                       \
@@ -755,7 +759,12 @@ FORMAT_RARE(zero4, walk_legacy, DTYPE_ZERO4, 20, MIN, 4, 0)
 #define LOWER(kind, name, tiles)
 #endif
 #define WORDS(kind, name, tiles) .words = PATH(WORDS_PANELS, WORD_BLOCK_BYTES(kind), words_of_##name, tiles),
-#ifndef WORDS_PANELS
+#ifdef TILE_MULTIPLY
+#define PATHS(kind, name, tiles, wide)                                                                                 \
+    DIGITS(kind, name, tiles##_2).digit = PATH(TILE_PANELS, BLOCK_BYTES(BYTE_VECTORS, kind), panel_of_##name,          \
+                                               tiles##_1),
+#define PATHS_8BIT(kind, name, tiles, wide) PATHS(kind, name, tiles, wide)
+#elif !defined(WORDS_PANELS)
 #define PATHS(kind, name, tiles, wide) DIGITS(kind, name, tiles)
 #define PATHS_8BIT PATHS
 #elif defined(WORDS_ALWAYS)
@@ -795,14 +804,20 @@ const panel_kernel LINEAR_PANELS[LINEAR_TYPES] = {
 };
 
 #ifdef LINEAR_SUFFIX
+#ifndef LINEAR_FEW_PANELS
+#define LINEAR_FEW_PANELS LINEAR_PANELS
+#endif
+
+/* The kernel that serves up to LINEAR_FEW tokens. */
+static const panel_kernel *of_few(uint32_t type)
+{
+    return &LINEAR_FEW_PANELS[type];
+}
+
 static void rows_of_panels(const linear_weight *weight, const linear_input *input, const linear_output *output,
                            uint32_t begin, uint32_t end, void *scratch)
 {
-#ifdef LINEAR_MANY_ONLY
-    const panel_kernel *k = &(input->n_tokens <= LINEAR_FEW ? LINEAR_FEW_PANELS : LINEAR_PANELS)[weight->type];
-#else
-    const panel_kernel *k = &LINEAR_PANELS[weight->type];
-#endif
+    const panel_kernel *k = input->n_tokens <= LINEAR_FEW ? of_few(weight->type) : &LINEAR_PANELS[weight->type];
     linear_panels_run(k, weight, input, output, begin, end, scratch);
 }
 
@@ -812,11 +827,11 @@ void LINEAR_SUFFIX(linear_kernels *kernels)
         if (LINEAR_PANELS[type].rows) {
             const panel_kernel *k = &LINEAR_PANELS[type];
             kernels->few[type] = LINEAR_Q16;
-            kernels->n_few[type] = k->words.tile && !k->digits.tile ? PANEL_DIRECT : LINEAR_FEW;
-            kernels->many[type] = k->words.tile ? LINEAR_W16 : LINEAR_Q16;
+            kernels->n_few[type] = k->words.unpack && !k->digits.unpack ? PANEL_DIRECT : LINEAR_FEW;
+            kernels->many[type] = k->words.unpack ? LINEAR_W16 : LINEAR_Q16;
             /* Without functions for one digit two are taken, the higher of which is zero. */
-            kernels->rounded_few[type] = k->direct_rounded[PANEL_DIRECT] ? LINEAR_Q8 : LINEAR_Q16;
-            kernels->rounded[type] = k->digit.tile ? LINEAR_Q8 : kernels->many[type];
+            kernels->rounded_few[type] = of_few(type)->direct_rounded[PANEL_DIRECT] ? LINEAR_Q8 : LINEAR_Q16;
+            kernels->rounded[type] = k->digit.unpack ? LINEAR_Q8 : kernels->many[type];
             kernels->rows[type] = rows_of_panels;
             kernels->isa[type] = LINEAR_ISA;
         }

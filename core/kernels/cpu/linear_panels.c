@@ -9,7 +9,7 @@
 #include "kernels/cpu/linear_ahead.h"
 
 /* Unpacked weights that share L2 with the input; see linear_scratch_bytes. */
-#define PANELS_BYTES ((size_t)256 * 1024)
+#define PANELS_BYTES LINEAR_PANELS_BYTES
 /* Up to so many tiles, fetching weights takes a good part of the time: as few panels as a tile takes, so that the next
  * ones' rows come evenly while these are multiplied. */
 #define FEW_TILES 6u
@@ -79,11 +79,13 @@ static void run_direct(panel_direct_fn *direct, const panel_kernel *k, const lin
 static panel_ahead ahead_of(const linear_soon *next, size_t n_calls, size_t n_blocks)
 {
     size_t n_lines = next->n_rows * next->row_bytes / 64, n_steps = n_calls * n_blocks;
-    return (panel_ahead){.bytes = next->rows, .step = (n_lines + n_steps - 1) / n_steps * 64};
+    return (panel_ahead){.bytes = next->rows,
+                         .step = (n_lines + n_steps - 1) / n_steps * 64,
+                         .end = (const uint8_t *)next->rows + next->n_rows * next->row_bytes};
 }
 
-/* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass. Without fetching ahead, unpacking
- * the next ones would wait for memory, row by row. */
+/* Panels of a group × all tokens: a tile of tokens stays in L1 while the panels pass, where `all` has no order of its
+ * own. Without fetching ahead, unpacking the next ones would wait for memory, row by row. */
 static void run_group(const panel_path *k, uint32_t panel_rows, const linear_weight *weight, const linear_input *input,
                       const linear_output *output, uint32_t first, uint32_t last, const uint8_t *panels,
                       const linear_soon *next)
@@ -91,14 +93,18 @@ static void run_group(const panel_path *k, uint32_t panel_rows, const linear_wei
     size_t n_blocks = weight->n_in / Q16_BLOCK, panel_bytes = n_blocks * k->block_bytes;
     uint32_t n_tiles = (input->n_tokens + LINEAR_TILE - 1) / LINEAR_TILE, tile_rows = panel_rows * k->n_panels;
     panel_ahead ahead = ahead_of(next, (size_t)n_tiles * ((last - first + tile_rows - 1) / tile_rows), n_blocks);
-    const uint8_t *fetched = ahead.bytes + next->n_rows * next->row_bytes;
+    if (k->all) {
+        panel_output out = output_at(output, 0, first, last - first);
+        k->all(panels, input, &out, &ahead);
+        return;
+    }
     for (uint32_t i = 0; i < n_tiles; i++) {
         uint32_t token = i * LINEAR_TILE;
         const uint8_t *tile = q16_tile(input, token);
         int n_tokens = (int)q16_tile_tokens(input->n_tokens, token);
         for (uint32_t row = first; row < last; row += tile_rows) {
             panel_output out = output_at(output, token, row, last - row < tile_rows ? last - row : tile_rows);
-            ahead.step = ahead.bytes < fetched ? ahead.step : 0;
+            ahead.step = ahead.bytes < ahead.end ? ahead.step : 0;
             k->tile(panels + (row - first) / panel_rows * panel_bytes, weight->n_in, tile, n_tokens, &out, &ahead);
             ahead.bytes += n_blocks * ahead.step;
         }
@@ -138,7 +144,9 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
                           : input->format == LINEAR_Q8 ? &kernel->digit
                                                        : &kernel->words;
     size_t panel_bytes = weight->n_in / Q16_BLOCK * k->block_bytes, tile_bytes = k->n_panels * panel_bytes;
-    uint8_t *panels = scratch, *copy = panels + (tile_bytes > PANELS_BYTES ? tile_bytes : PANELS_BYTES);
+    /* `all` brings back tokens that L2 has no room for once a group: of long rows it takes what words would. */
+    const size_t room = k->all ? linear_panels_bytes(weight->n_in) : PANELS_BYTES;
+    uint8_t *panels = scratch, *copy = panels + (tile_bytes > room ? tile_bytes : room);
     if (input->n_tokens == 0) {
         return;
     }
@@ -152,8 +160,8 @@ void linear_panels_run(const panel_kernel *kernel, const linear_weight *weight, 
         return;
     }
     uint32_t n_panels = k->n_panels;
-    if (input->n_tokens > FEW_TILES * LINEAR_TILE && tile_bytes && tile_bytes < PANELS_BYTES) {
-        n_panels *= (uint32_t)(PANELS_BYTES / tile_bytes);
+    if (input->n_tokens > FEW_TILES * LINEAR_TILE && tile_bytes && tile_bytes < room) {
+        n_panels *= (uint32_t)(room / tile_bytes);
     }
     for (uint32_t first = begin; first < end;) {
         uint32_t last = end - first < n_panels * kernel->rows ? end : first + n_panels * kernel->rows;

@@ -57,11 +57,16 @@ typedef void panel_direct_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_i
 typedef struct panel_ahead {
     const uint8_t *bytes;
     size_t step; /* 0: nothing to fetch */
+    const uint8_t *end;
 } panel_ahead;
 
 /* As many unpacked panels as out->n_rows are in, at most n_panels, × one tile of n_tokens ≤ LINEAR_TILE. */
 typedef void panel_tile_fn(const uint8_t *panel, uint32_t n_in, const uint8_t *tile, int n_tokens,
                            const panel_output *out, const panel_ahead *ahead);
+
+/* As many unpacked panels as out->n_rows are in × all tokens; what is fetched meanwhile goes on from ahead->bytes. */
+typedef void panel_all_fn(const uint8_t *panels, const linear_input *input, const panel_output *out,
+                          panel_ahead *ahead);
 
 /* Rows straight from where they lie × all tokens of a LINEAR_C16, at most PANEL_MANY: a block is unpacked into
  * registers and stays there until it has met each of them. */
@@ -70,11 +75,22 @@ typedef void panel_many_fn(const uint8_t *rows, size_t row_bytes, uint32_t n_in,
 
 /* A way through unpacked panels. */
 typedef struct panel_path {
-    uint32_t n_panels;  /* that `tile` takes at a time */
-    size_t block_bytes; /* of a panel's block of 32 k */
-    panel_unpack_fn *unpack;
-    panel_tile_fn *tile; /* NULL: there is no such way */
+    uint32_t n_panels;       /* that `tile` takes at a time; of `all` any number of them */
+    size_t block_bytes;      /* of a panel's block of 32 k */
+    panel_unpack_fn *unpack; /* NULL: there is no such way */
+    panel_tile_fn *tile;
+    panel_all_fn *all; /* instead of `tile` */
 } panel_path;
+
+#define LINEAR_PANELS_BYTES ((size_t)256 * 1024)
+
+/* Bytes of a scratch for unpacked panels: two panels of 16 rows, of which 32 elements take 1,024 bytes as words and up
+ * to six vectors of 16 words; or LINEAR_PANELS_BYTES. */
+static inline size_t linear_panels_bytes(uint32_t n_in)
+{
+    const size_t two = 2 * (((size_t)n_in + Q16_BLOCK - 1) / Q16_BLOCK) * (1024 + 6 * 64);
+    return two > LINEAR_PANELS_BYTES ? two : LINEAR_PANELS_BYTES;
+}
 
 #define PANEL_DIRECT LINEAR_DIRECT /* tokens of whole records: more gain nothing over a panel that is still in L1 */
 

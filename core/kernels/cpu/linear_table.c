@@ -5,7 +5,7 @@
 #include "kernels/cpu/linear_table.h"
 
 #include "base/checked.h"
-#include "kernels/cpu/quantize_act.h"
+#include "kernels/cpu/linear_panels.h"
 
 void linear_init(linear_kernels *kernels, cpu_features features)
 {
@@ -89,13 +89,10 @@ linear_weight linear_weight_of(const tensor *t)
 
 size_t linear_scratch_bytes(uint32_t n_in)
 {
-    /* Two unpacked panels of 16 rows: 32 elements take 1,024 bytes and up to six vectors of 16 words; as many as fit in
-     * 256 KB, at least two; and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
-    const size_t panels = 256 * 1024;
+    /* Unpacked panels, and a copy of the last rows of a matrix whose row count is not a multiple of 16. */
     size_t blocks = ((size_t)n_in + 31) / 32;
-    size_t panel = 2 * blocks * (1024 + 6 * 64);
     size_t rows = 16 * (blocks * 32 * sizeof(float) + 64);
     size_t decoded = (size_t)n_in * sizeof(float);
-    size_t bytes = (panel > panels ? panel : panels) + rows + decoded + 4096;
+    size_t bytes = linear_panels_bytes(n_in) + rows + decoded + 4096;
     return (bytes + LINEAR_ALIGN - 1) / LINEAR_ALIGN * LINEAR_ALIGN;
 }
