@@ -8,8 +8,8 @@
  * added up apart. Neither the number of rows nor of tokens is in it: a token gets the same bits alone and among others.
  *
  * Rows that come next are fetched while these are multiplied, a few lines with each product, or for few tokens, where
- * that takes little time, while these are unpacked. Tiles are configured once for all blocks of as many tokens: by
- * Intel's tables that takes 200 cycles, as long as three products of 32 k.
+ * that takes little time, while these are unpacked. Tiles are configured once for all blocks of as many tokens: that
+ * takes as long as several products.
  *
  * Executed only in the software model so far (tests/kernels/model). Its speed is not known.
  */
