@@ -10,6 +10,7 @@ import { TokenStream } from '@/components/chat/TokenStream';
 import { ToolCallView } from '@/components/chat/ToolCallView';
 import type { UiMessage } from '@/api/schema';
 import { pathTo } from '@/lib/tree';
+import { changeDraft } from '@/stores/drafts';
 import { useNavigation } from '@/stores/navigation';
 import { useStreams } from '@/stores/streams';
 import { message } from '../test/fixtures';
@@ -56,17 +57,21 @@ export const chat: Part[] = [
     empty: { props: { shown: [], actions }, height: 200 },
   }),
   part('chat/Composer', Composer, {
-    empty: { props: { disabled: false, onStop: null, onSend: sent } },
+    empty: { props: { chat: null, disabled: false, onStop: null, onSend: sent } },
     full: {
-      props: { disabled: false, onStop: null, onSend: sent },
+      props: { chat: null, disabled: false, onStop: null, onSend: sent },
       play: async () => {
         await choose(notes);
         await sees(notes.name);
         await fill(text('chat.ask'), 'Read these tides:\nwhich of them is the highest?');
       },
     },
-    busy: { props: { disabled: false, onStop: nothing, onSend: sent } },
-    'without a model': { props: { disabled: true, onStop: null, onSend: sent } },
+    busy: { props: { chat: null, disabled: false, onStop: nothing, onSend: sent } },
+    error: {
+      props: { chat: null, disabled: false, onStop: null, onSend: sent },
+      before: () => changeDraft('question new', () => ({ text: 'Which of the tides is the highest?', files: [], error: 'the model is loading' })),
+    },
+    'without a model': { props: { chat: null, disabled: true, onStop: null, onSend: sent } },
   }),
   part('chat/TokenStream', TokenStream, {
     full: { props: { content: ANSWER, reasoning: REASONS, running: false } },

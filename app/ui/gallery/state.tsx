@@ -7,6 +7,7 @@ import { createRoot } from 'react-dom/client';
 import type { UiSettingValues } from '@/api/schema';
 import { Toasts } from '@/components/layout/Toasts';
 import { LANGUAGES, useTexts, type Language } from '@/i18n';
+import { useDrafts } from '@/stores/drafts';
 import { usePreferences } from '@/stores/preferences';
 import { answering, type Asked } from '../test/fixtures';
 import './gallery.css';
@@ -37,6 +38,8 @@ async function show(state: Shown, root: HTMLElement): Promise<void> {
   window.fetch = answering({ ...machine, ...settingsOf({ theme, language }), ...state.daemon }) as typeof fetch;
   await usePreferences.getState().read();
   if (language in LANGUAGES) await useTexts.getState().setLanguage(language as Language);
+  // Other states of this tab may have left something.
+  useDrafts.setState({ drafts: {} });
   state.before?.();
   const client = new QueryClient({ defaultOptions: { queries: { networkMode: 'always', retry: false }, mutations: { networkMode: 'always' } } });
   const { draw: Draw, within, height } = state;

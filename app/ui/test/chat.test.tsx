@@ -13,6 +13,7 @@ import { ModelSelector } from '@/components/chat/ModelSelector';
 import { SamplingControls } from '@/components/chat/SamplingControls';
 import { TokenStream } from '@/components/chat/TokenStream';
 import { ToolCallView } from '@/components/chat/ToolCallView';
+import { useDrafts } from '@/stores/drafts';
 import { useNavigation } from '@/stores/navigation';
 import { DEFAULTS, usePreferences } from '@/stores/preferences';
 import { useToasts } from '@/stores/toasts';
@@ -36,6 +37,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
   vi.restoreAllMocks();
   useToasts.setState({ toasts: [] });
+  useDrafts.setState({ drafts: {}, sending: [] });
   usePreferences.setState({ settings: DEFAULTS });
 });
 
@@ -96,7 +98,7 @@ describe('components of chats', () => {
   });
   it('Composer sends with Enter, and keeps what could not be sent', async () => {
     const onSend = vi.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('no room')).mockResolvedValue();
-    show(<Composer disabled={false} onStop={null} onSend={onSend} />);
+    show(<Composer chat={null} disabled={false} onStop={null} onSend={onSend} />);
     const box = screen.getByRole('textbox', { name: 'Ask something' });
     fireEvent.change(box, { target: { value: 'Why?' } });
     fireEvent.keyDown(box, { key: 'Enter', shiftKey: true });
@@ -109,7 +111,7 @@ describe('components of chats', () => {
     await waitFor(() => expect((box as HTMLTextAreaElement).value).toBe(''));
   });
   it('Composer takes files that are pasted, and no images', async () => {
-    show(<Composer disabled={false} onStop={null} onSend={() => Promise.resolve()} />);
+    show(<Composer chat={null} disabled={false} onStop={null} onSend={() => Promise.resolve()} />);
     const box = screen.getByRole('textbox', { name: 'Ask something' });
     fireEvent.paste(box, { clipboardData: { files: [new File(['a'], 'a.txt', { type: 'text/plain' })] } });
     await screen.findByRole('button', { name: 'Take a.txt away' });

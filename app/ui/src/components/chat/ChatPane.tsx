@@ -156,6 +156,7 @@ export function ChatPane({ id, lead }: Props) {
       )}
       <Composer
         key={id ?? 'new'}
+        chat={id}
         disabled={!model || isLoading}
         onStop={runs.length === 0 ? null : () => runs.forEach((run) => void turns.stop(run).catch(showError))}
         onSend={send}

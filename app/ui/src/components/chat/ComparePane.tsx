@@ -39,7 +39,7 @@ export default function ComparePane({ compare, turns }: { compare: Compare; turn
           </Button>
         )}
       </div>
-      <MessageList shown={compare.shown} actions={actions} label={t('compare.messages')} />
+      <MessageList shown={compare.shown} actions={actions} beside />
     </section>
   );
 }

@@ -1,13 +1,26 @@
-import { useState, type ClipboardEvent, type DragEvent } from 'react';
+import type { ClipboardEvent, DragEvent } from 'react';
 import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
 import { useT } from '@/i18n';
+import { messageOf } from '@/lib/format';
+import { changeDraft, sendDraft, useDraft, useSending, type QuestionDraft } from '@/stores/drafts';
 import { useSetting } from '@/stores/preferences';
 import { showError } from '@/stores/toasts';
 import { AttachmentButton, useFileReader } from './AttachmentButton';
 
+const EMPTY: QuestionDraft = { text: '', files: [] };
+
+/** What is left of it when `sent` was taken: what was written in the meantime. */
+function rest({ text, files }: QuestionDraft, sent: QuestionDraft): QuestionDraft | undefined {
+  const left = text.startsWith(sent.text) ? text.slice(sent.text.length) : text;
+  const others = files.filter((file) => !sent.files.includes(file));
+  return left || others.length > 0 ? { text: left, files: others } : undefined;
+}
+
 interface Props {
+  /** null: one that is not begun yet. What is written for each stays with it. */
+  chat: number | null;
   disabled: boolean;
   /** Under way: the button stops it. */
   onStop: (() => void) | null;
@@ -15,14 +28,17 @@ interface Props {
 }
 
 /** Enter sends (or, as it is set, Ctrl+Enter only), Shift+Enter makes a line. What could not be sent stays. */
-export function Composer({ disabled, onStop, onSend }: Props) {
+export function Composer({ chat, disabled, onStop, onSend }: Props) {
   const t = useT();
   const sendKey = useSetting('send_key');
-  const [text, setText] = useState('');
-  const [files, setFiles] = useState<UiAttachmentFields[]>([]);
-  const [sending, setSending] = useState(false);
+  const key = `question ${chat ?? 'new'}` as const;
+  const question = useDraft(key) ?? EMPTY;
+  const { text, files, error } = question;
+  const sending = useSending(key);
   const ready = text.trim() !== '' && !disabled && !sending && !onStop;
-  const addFiles = (more: UiAttachmentFields[]) => setFiles((before) => [...before, ...more]);
+  const change = (how: (before: QuestionDraft) => QuestionDraft) => changeDraft(key, (before = EMPTY) => how(before));
+  const setText = (words: string) => changeDraft(key, () => (words || files.length > 0 ? { text: words, files } : undefined));
+  const addFiles = (more: UiAttachmentFields[]) => change((before) => ({ ...before, files: [...before.files, ...more] }));
   const read = useFileReader(addFiles);
   const takeFrom = (event: ClipboardEvent | DragEvent, { files: found }: DataTransfer) => {
     if (!found.length) return;
@@ -31,14 +47,16 @@ export function Composer({ disabled, onStop, onSend }: Props) {
   };
   const send = () => {
     if (!ready) return;
-    setSending(true);
-    onSend(text, files)
-      .then(() => {
-        setText('');
-        setFiles([]);
-      })
-      .catch(showError)
-      .finally(() => setSending(false));
+    void sendDraft(key, () =>
+      onSend(text, files).then(
+        () => changeDraft(key, (now) => now && rest(now, question)),
+        (reason: unknown) => {
+          // Also told where somebody has gone meanwhile; in its chat it stays until something else is written.
+          showError(reason);
+          change((before) => ({ ...before, error: messageOf(reason) }));
+        },
+      ),
+    );
   };
   return (
     <form
@@ -56,7 +74,7 @@ export function Composer({ disabled, onStop, onSend }: Props) {
               small
               look="ghost"
               aria-label={t('chat.detach', { name: file.name })}
-              onClick={() => setFiles(files.filter((one) => one !== file))}
+              onClick={() => change((before) => ({ ...before, files: before.files.filter((one) => one !== file) }))}
             >
               <Icon name="close" />
             </Button>
@@ -80,6 +98,11 @@ export function Composer({ disabled, onStop, onSend }: Props) {
           }}
           className="w-full resize-none bg-transparent px-2 py-1 outline-none"
         />
+        {error && (
+          <p role="alert" className="px-2 pb-1 text-sm break-words text-danger">
+            {error}
+          </p>
+        )}
         <div className="flex flex-wrap items-center gap-2">
           <AttachmentButton onFiles={addFiles} />
           <span className="grow" />

@@ -7,6 +7,7 @@ import { useT } from '@/i18n';
 import { formatBytes, formatMs } from '@/lib/format';
 import { missText } from '@/lib/misses';
 import { useSetting } from '@/stores/preferences';
+import { changeDraft, sendDraft, useDraft, useSending } from '@/stores/drafts';
 import { useLive } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
 import { TokenStream } from './TokenStream';
@@ -26,6 +27,8 @@ interface Props {
   siblings: readonly UiMessage[];
   results: ReadonlyMap<string, string>;
   actions: MessageActions;
+  /** In the second of two panes, which may show the same message. */
+  beside?: boolean;
 }
 
 /** What an answer was made with: each on a line, objects as JSON. */
@@ -95,19 +98,21 @@ function Branches({ message, siblings, show }: Pick<Props, 'message' | 'siblings
   );
 }
 
+interface EditorProps extends Pick<Props, 'message' | 'actions'> {
+  /** Of what is written: the message may be out of sight, and not in the page, before that is sent. */
+  draft: `edit ${string}`;
+  text: string;
+  /** It was opened just now, and is not only in sight again. */
+  autoFocus: boolean;
+}
+
 /** What could not be sent stays. */
-function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'> & { onDone: () => void }) {
+function Editor({ message, actions, draft, text, autoFocus }: EditorProps) {
   const t = useT();
-  const [text, setText] = useState(message.content);
-  const [sending, setSending] = useState(false);
+  const sending = useSending(draft);
   const question = message.role === 'user';
-  const send = (how: MessageActions['resend']) => {
-    if (sending) return;
-    setSending(true);
-    how(message, text)
-      .then(onDone, showError)
-      .finally(() => setSending(false));
-  };
+  const onDone = () => changeDraft(draft, () => undefined);
+  const send = (how: MessageActions['resend']) => void sendDraft(draft, () => how(message, text).then(onDone, showError));
   return (
     <form
       className="flex flex-col gap-2"
@@ -117,11 +122,12 @@ function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'>
       }}
     >
       <textarea
-        autoFocus
+        autoFocus={autoFocus}
         aria-label={t('chat.edit')}
         value={text}
+        readOnly={sending}
         rows={Math.min(20, text.split('\n').length + 1)}
-        onChange={(event) => setText(event.target.value)}
+        onChange={({ target }) => changeDraft(draft, () => target.value)}
         className="w-full rounded-md border border-line bg-ground p-2"
       />
       <div className="flex gap-2">
@@ -133,7 +139,7 @@ function Editor({ message, actions, onDone }: Pick<Props, 'message' | 'actions'>
             {t('chat.save_only')}
           </Button>
         )}
-        <Button small look="ghost" onClick={onDone}>
+        <Button small look="ghost" disabled={sending} onClick={onDone}>
           {t('cancel')}
         </Button>
       </div>
@@ -146,10 +152,13 @@ const boundToJson = ({ parameters }: UiMessage): boolean =>
   /^json/.test((parameters?.response_format as { type?: string } | null | undefined)?.type ?? 'text');
 
 /** A question or an answer with its branches, its figures and what can be done with it. */
-export const Message = memo(function Message({ message, siblings, results, actions }: Props) {
+export const Message = memo(function Message({ message, siblings, results, actions, beside = false }: Props) {
   const t = useT();
   const live = useLive(message);
-  const [editing, setEditing] = useState(false);
+  const draft = `edit ${beside ? 'beside ' : ''}${message.id}` as const;
+  const edited = useDraft(draft);
+  const editing = edited !== undefined;
+  const [opened, setOpened] = useState(false);
   const now = live ?? { ...message, calls: message.tool_calls ?? [], stats: message.stats };
   const running = now.state === 'running';
   const answer = message.role === 'assistant';
@@ -166,7 +175,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
       {answer && message.model && <p className="text-xs text-muted">{message.model}</p>}
       {editing ? (
         <div className="w-full">
-          <Editor message={message} actions={actions} onDone={() => setEditing(false)} />
+          <Editor message={message} actions={actions} draft={draft} text={edited} autoFocus={opened} />
         </div>
       ) : answer ? (
         <TokenStream content={now.content} reasoning={now.reasoning} running={running} json={boundToJson(message)} />
@@ -199,7 +208,14 @@ export const Message = memo(function Message({ message, siblings, results, actio
         <div className="flex flex-wrap items-center gap-1">
           <Branches message={message} siblings={siblings} show={actions.showBranch} />
           <CopyButton text={now.content} />
-          <Button small look="ghost" onClick={() => setEditing(true)}>
+          <Button
+            small
+            look="ghost"
+            onClick={() => {
+              setOpened(true);
+              changeDraft(draft, () => message.content);
+            }}
+          >
             {t('chat.edit')}
           </Button>
           {answer && (

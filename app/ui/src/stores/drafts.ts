@@ -1,0 +1,89 @@
+// What somebody writes and nobody has taken yet, by what it is for: found again behind another chat, another page, a reload.
+// A copy lies in the storage of this tab, until it is taken or the tab is closed.
+import { create } from 'zustand';
+import type { UiAttachmentFields } from '@/api/schema';
+
+export interface QuestionDraft {
+  text: string;
+  files: UiAttachmentFields[];
+  /** Why the daemon did not take it. */
+  error?: string;
+}
+
+interface Kinds {
+  /** Of a chat, or of one that is not begun. */
+  question: QuestionDraft;
+  /** Of a message. */
+  edit: string;
+}
+/** The kind, and what it is of. */
+export type DraftKey = `${keyof Kinds} ${string}`;
+type DraftOf<K extends DraftKey> = K extends `${infer Kind extends keyof Kinds} ${string}` ? Kinds[Kind] : never;
+
+interface Drafts {
+  drafts: Readonly<Record<string, unknown>>;
+  /** What is on its way to the daemon. */
+  sending: readonly string[];
+}
+
+const PREFIX = 'mlxr.draft.';
+const PAUSE_MS = 300;
+
+function stored(): Drafts['drafts'] {
+  const found: Record<string, unknown> = {};
+  try {
+    for (const [name, value] of Object.entries(sessionStorage) as [string, string][]) {
+      if (name.startsWith(PREFIX)) found[name.slice(PREFIX.length)] = JSON.parse(value);
+    }
+  } catch {
+    // A browser that keeps nothing, or something else's: then there is what there is.
+  }
+  return found;
+}
+
+export const useDrafts = create<Drafts>(() => ({ drafts: stored(), sending: [] }));
+
+let fresh = new Set<string>();
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/** Into the storage of the tab. Where there is no room for it, it is in memory alone. */
+export function storeDrafts(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  const { drafts } = useDrafts.getState();
+  for (const key of fresh) {
+    const draft = drafts[key];
+    try {
+      // What was there is not what is written now, even if there is no room for that.
+      sessionStorage.removeItem(PREFIX + key);
+      if (draft !== undefined) sessionStorage.setItem(PREFIX + key, JSON.stringify(draft));
+    } catch {
+      // As above.
+    }
+  }
+  fresh = new Set();
+}
+addEventListener('pagehide', storeDrafts);
+
+/** undefined: there is nothing to be kept. */
+export function changeDraft<K extends DraftKey>(key: K, change: (before: DraftOf<K> | undefined) => DraftOf<K> | undefined): void {
+  const { [key]: before, ...others } = useDrafts.getState().drafts;
+  const draft = change(before as DraftOf<K> | undefined);
+  useDrafts.setState({ drafts: draft === undefined ? others : { ...others, [key]: draft } });
+  fresh.add(key);
+  timer ??= setTimeout(storeDrafts, PAUSE_MS);
+}
+
+export const useDraft = <K extends DraftKey>(key: K): DraftOf<K> | undefined => useDrafts(({ drafts }) => drafts[key] as DraftOf<K> | undefined);
+export const useSending = (key: DraftKey): boolean => useDrafts(({ sending }) => sending.includes(key));
+
+/** Of one draft, one at a time: whoever looks at it meanwhile sees that it is on its way. */
+export async function sendDraft(key: DraftKey, send: () => Promise<unknown>): Promise<void> {
+  if (useDrafts.getState().sending.includes(key)) return;
+  useDrafts.setState(({ sending }) => ({ sending: [...sending, key] }));
+  try {
+    await send();
+  } finally {
+    useDrafts.setState(({ sending }) => ({ sending: sending.filter((one) => one !== key) }));
+  }
+}

@@ -1,0 +1,200 @@
+// What somebody has written is lost neither by what becomes of it nor by where he goes meanwhile.
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { act, cleanup, configure, fireEvent, render, screen, waitFor } from '@testing-library/react';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ChatPane } from '@/components/chat/ChatPane';
+import MessageList from '@/components/chat/MessageList';
+import { changeDraft, storeDrafts, useDrafts } from '@/stores/drafts';
+import { useNavigation } from '@/stores/navigation';
+import { useToasts } from '@/stores/toasts';
+import { chat, fakeDaemon, loaded, message, model, show, withSizes } from './support';
+
+configure({ asyncUtilTimeout: 15_000 });
+
+const question = message({ id: 1, content: 'Which?' });
+const empty = { messages: [], next: null };
+const world = {
+  'GET /ui-api/models': { models: [model()] },
+  'GET /ui-api/loaded': { loaded: [loaded()] },
+  'GET /ui-api/chats/1': chat(),
+  'GET /ui-api/chats/1/messages': empty,
+  'GET /ui-api/chats/2': chat({ id: 2, title: 'Seas' }),
+  'GET /ui-api/chats/2/messages': empty,
+};
+
+/** Answers when it is told to. */
+function later() {
+  let answer: (answered: Response) => void = () => undefined;
+  const come = new Promise<Response>((done) => (answer = done));
+  return {
+    come: () => come,
+    take: () => answer(Response.json({ generation: 1, question, answer: message({ id: 2, parent: 1, role: 'assistant' }), chat: chat({ leaf: 2 }) })),
+    refuse: () => answer(Response.json({ error: { message: 'no room left', code: null } }, { status: 503 })),
+  };
+}
+
+const box = () => screen.getByRole<HTMLTextAreaElement>('textbox', { name: 'Ask something' });
+const write = (text: string) => fireEvent.change(box(), { target: { value: text } });
+const toasts = () => useToasts.getState().toasts.map(({ text }) => text);
+
+/** One chat after the other in the same page. */
+function panes(first: number | null) {
+  const client = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+  const pane = (id: number | null) => (
+    <QueryClientProvider client={client}>
+      <ChatPane id={id} />
+    </QueryClientProvider>
+  );
+  const { rerender } = render(pane(first));
+  const ready = () => waitFor(() => expect(screen.getByRole<HTMLSelectElement>('combobox', { name: 'Model' }).value).toBe('m'));
+  return { ready, goTo: (id: number | null) => rerender(pane(id)) };
+}
+
+beforeEach(() => {
+  withSizes();
+  sessionStorage.clear();
+  useDrafts.setState({ drafts: {}, sending: [] });
+});
+afterEach(() => {
+  cleanup();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+  useToasts.setState({ toasts: [] });
+});
+
+describe('a question', () => {
+  it.each([
+    ['a chat', 1],
+    ['a new chat', null],
+  ])('that is refused while its user is elsewhere is found again in %s, with the reason', async (_, asked) => {
+    useNavigation.getState().go({ page: 'chat', id: asked });
+    const begun = later();
+    const requests = fakeDaemon({
+      ...world,
+      'POST /ui-api/chats': chat(),
+      'DELETE /ui-api/chats/1': {},
+      'POST /ui-api/chats/1/generations': begun.come,
+    });
+    const { ready, goTo } = panes(asked);
+    await ready();
+    write('Why?');
+    fireEvent.keyDown(box(), { key: 'Enter' });
+    await waitFor(() => expect(requests.some(({ url }) => url.endsWith('/generations'))).toBe(true));
+    goTo(2);
+    expect(box().value).toBe('');
+    begun.refuse();
+    await waitFor(() => expect(toasts()).toEqual(['no room left']));
+    expect([box().value, screen.queryByRole('alert')]).toEqual(['', null]);
+    goTo(asked);
+    expect([box().value, screen.getByRole('alert').textContent]).toEqual(['Why?', 'no room left']);
+    await waitFor(() => expect(screen.getByRole('button', { name: 'Send' }).hasAttribute('disabled')).toBe(false));
+    write('Why not?');
+    expect(screen.queryByRole('alert')).toBeNull();
+  });
+  it('is on its way only once, wherever its user has been meanwhile', async () => {
+    const begun = later();
+    const requests = fakeDaemon({ ...world, 'POST /ui-api/chats/1/generations': begun.come });
+    const { ready, goTo } = panes(1);
+    await ready();
+    write('Why?');
+    fireEvent.keyDown(box(), { key: 'Enter' });
+    goTo(2);
+    goTo(1);
+    expect(box().value).toBe('Why?');
+    fireEvent.keyDown(box(), { key: 'Enter' });
+    begun.take();
+    await waitFor(() => expect(box().value).toBe(''));
+    expect(requests.filter(({ method }) => method === 'POST')).toHaveLength(1);
+  });
+  it('leaves what was written while it was on its way', async () => {
+    const begun = later();
+    fakeDaemon({ ...world, 'POST /ui-api/chats/1/generations': begun.come });
+    const { ready } = panes(1);
+    await ready();
+    write('Why?');
+    fireEvent.keyDown(box(), { key: 'Enter' });
+    write('Why? And since when?');
+    begun.take();
+    await waitFor(() => expect(box().value).toBe(' And since when?'));
+  });
+  it('that is not asked yet is found again, each in its chat', async () => {
+    fakeDaemon(world);
+    const { ready, goTo } = panes(1);
+    await ready();
+    write('Why?');
+    fireEvent.paste(box(), { clipboardData: { files: [new File(['a'], 'a.txt', { type: 'text/plain' })] } });
+    await screen.findByRole('button', { name: 'Take a.txt away' });
+    goTo(2);
+    expect([box().value, screen.queryByRole('button', { name: 'Take a.txt away' })]).toEqual(['', null]);
+    write('Since when?');
+    goTo(1);
+    expect(box().value).toBe('Why?');
+    expect(screen.getByRole('button', { name: 'Take a.txt away' })).toBeTruthy();
+    goTo(2);
+    expect(box().value).toBe('Since when?');
+  });
+});
+
+describe('a message that is being edited', () => {
+  const scroll = async (px: number) => {
+    const list = screen.getByRole('log', { name: 'Messages' });
+    await act(async () => {
+      list.scrollTop = px;
+      fireEvent.scroll(list);
+      await new Promise((done) => setTimeout(done, 50));
+    });
+  };
+
+  it('keeps its text while it is out of sight', async () => {
+    vi.spyOn(HTMLElement.prototype, 'offsetHeight', 'get').mockImplementation(function (this: HTMLElement) {
+      return this.getAttribute('role') === 'log' ? 600 : 100;
+    });
+    const all = Array.from({ length: 200 }, (_, at) => message({ id: at + 1, parent: at || null, content: `Message ${at + 1}.` }));
+    const actions = { resend: vi.fn(() => Promise.resolve()), editInPlace: vi.fn(() => Promise.resolve()), regenerate: vi.fn(), goOn: vi.fn(), showBranch: vi.fn() };
+    show(<MessageList shown={all.map((one) => ({ message: one, siblings: [one] }))} actions={actions} />);
+    await scroll(0);
+    await screen.findByText('Message 1.');
+    fireEvent.click(screen.getAllByRole('button', { name: 'Edit' })[0] as HTMLElement);
+    const editor = () => screen.queryByRole<HTMLTextAreaElement>('textbox', { name: 'Edit' });
+    expect(document.activeElement).toBe(editor());
+    fireEvent.change(editor() as HTMLElement, { target: { value: 'Half of a thought' } });
+    await scroll(20_000);
+    expect([editor(), screen.queryByText('Message 2.')]).toEqual([null, null]);
+    await scroll(0);
+    await waitFor(() => expect(editor()?.value).toBe('Half of a thought'));
+    // It is only seen again: where one types is not moved.
+    expect(document.activeElement).not.toBe(editor());
+    fireEvent.click(screen.getByRole('button', { name: 'Send again' }));
+    await waitFor(() => expect(editor()).toBeNull());
+    expect(actions.resend).toHaveBeenCalledWith(all[0], 'Half of a thought');
+  });
+});
+
+describe('what is written', () => {
+  /** As another page of the same tab finds it. */
+  const reloaded = async () => {
+    vi.resetModules();
+    return (await import('@/stores/drafts')).useDrafts.getState().drafts;
+  };
+
+  it('is found again behind a reload, until it was taken', async () => {
+    changeDraft('question 1', () => ({ text: 'Why?', files: [] }));
+    changeDraft('edit 5', () => 'Half');
+    window.dispatchEvent(new Event('pagehide'));
+    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?', files: [] }, 'edit 5': 'Half' });
+    changeDraft('question 1', () => undefined);
+    storeDrafts();
+    expect(await reloaded()).toEqual({ 'edit 5': 'Half' });
+  });
+  it('stays in memory where the browser has no room for it, and nothing older comes back', async () => {
+    changeDraft('edit 5', () => 'Short');
+    storeDrafts();
+    vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
+      throw new DOMException('full', 'QuotaExceededError');
+    });
+    changeDraft('edit 5', () => 'Long');
+    storeDrafts();
+    expect(useDrafts.getState().drafts).toEqual({ 'edit 5': 'Long' });
+    expect(await reloaded()).toEqual({});
+  });
+});
