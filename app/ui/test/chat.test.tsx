@@ -358,8 +358,8 @@ describe('the options of a chat', () => {
   it('are kept as a preset, and taken from one', async () => {
     const preset = { id: 4, name: 'P', model: '', system: 'Be brief.', parameters: { seed: 3 }, revision: 1, created_ms: 1, modified_ms: 1 };
     const asked = fakeDaemon({ 'GET /ui-api/presets': { presets: [preset] }, 'POST /ui-api/presets': { ...preset, id: 5 } });
-    const onChange = vi.fn();
-    show(<ChatOptions value={{ system: 'Be long.', parameters: { top_k: 4 } }} model="m" onChange={onChange} />);
+    const onChange = vi.fn(() => Promise.resolve());
+    show(<ChatOptions chat={1} onParameters={() => Promise.resolve()} value={{ system: 'Be long.', parameters: { top_k: 4 } }} model="m" onChange={onChange} />);
     await screen.findByRole('option', { name: 'P' });
     fireEvent.change(screen.getByRole('combobox', { name: 'Preset' }), { target: { value: '4' } });
     expect(onChange).toHaveBeenCalledWith({ system: 'Be brief.', parameters: { seed: 3 } });
@@ -368,14 +368,14 @@ describe('the options of a chat', () => {
     fireEvent.submit(screen.getByRole('textbox', { name: 'Name of the preset' }));
     await waitFor(() => expect(asked.find(({ method }) => method === 'POST')?.body).toEqual({ name: 'Q', model: 'm', system: 'Be long.', parameters: { top_k: 4 } }));
   });
-  it('bind answers to a schema, which has to be one', () => {
-    const onChange = vi.fn();
+  it('bind answers to a schema, which has to be one', async () => {
+    const onChange = vi.fn(() => Promise.resolve());
     const format = { type: 'json_schema', json_schema: { name: 'answer', schema: { type: 'object' } } } as const;
-    show(<AnswerFormat value={format} onChange={onChange} />);
+    show(<AnswerFormat chat={1} value={format} onChange={onChange} />);
     const box = screen.getByRole('textbox', { name: 'JSON Schema' });
     fireEvent.change(box, { target: { value: '[1]' } });
     fireEvent.blur(box);
-    expect(screen.getByRole('alert').textContent).toContain('no JSON object');
+    expect((await screen.findByRole('alert')).textContent).toContain('no JSON object');
     expect(onChange).not.toHaveBeenCalled();
     fireEvent.change(box, { target: { value: '{"type":"array"}' } });
     fireEvent.blur(box);

@@ -2,7 +2,7 @@
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, ApiError } from '@/api/client';
 import type { UiChat, UiFolder } from '@/api/schema';
-import { changing } from '@/hooks/useChatChanges';
+import { changeChat, type ChatChange } from '@/hooks/useChatChanges';
 import { useT } from '@/i18n';
 import { useNavigation } from '@/stores/navigation';
 import { showError, useToasts } from '@/stores/toasts';
@@ -79,7 +79,7 @@ export function useChatActions() {
       });
     },
   });
-  const change = useMutation({ ...changing(client), onError: showError });
+  const change = (one: ChatChange) => void changeChat(client, one).catch(showError);
   const addFolder = useMutation({
     ...options,
     mutationFn: (name: string) => api('POST /ui-api/folders', { body: { name } }),

@@ -1,7 +1,7 @@
 // What somebody writes and nobody has taken yet, by what it is for: found again behind another chat, another page, a reload.
 // A copy lies in the storage of this tab, until it is taken or the tab is closed.
 import { create } from 'zustand';
-import type { UiAttachmentFields } from '@/api/schema';
+import type { UiAttachmentFields, UiParameters } from '@/api/schema';
 
 export interface QuestionDraft {
   text: string;
@@ -15,6 +15,10 @@ interface Kinds {
   question: QuestionDraft;
   /** Of a message. */
   edit: string;
+  /** What a chat that is not begun is to be made with. */
+  options: { system: string; parameters: UiParameters; model: string };
+  /** Of a place that keeps a text. */
+  text: { text: string; error?: string };
 }
 /** The kind, and what it is of. */
 export type DraftKey = `${keyof Kinds} ${string}`;

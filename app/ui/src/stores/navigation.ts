@@ -36,20 +36,32 @@ export function pathOf(place: Partial<Place> & { page: Page }): string {
   return `/${place.page}${below === null || below === undefined ? '' : `/${encodeURIComponent(below)}`}`;
 }
 
+/** What counts when its field is left does so, too, where a key takes somebody elsewhere: the field goes without being left. */
+function leaveField({ page, id }: Place, from: Place): void {
+  const { activeElement: field } = document;
+  if (page === from.page && id === from.id) return;
+  if (field instanceof HTMLInputElement || field instanceof HTMLTextAreaElement) field.blur();
+}
+
 interface Navigation {
   place: Place;
   go: (place: Partial<Place> & { page: Page }, replace?: boolean) => void;
 }
 
-export const useNavigation = create<Navigation>((set) => ({
+export const useNavigation = create<Navigation>((set, get) => ({
   place: placeOf(location.pathname),
   go: (place, replace = false) => {
     const path = pathOf(place);
+    leaveField(placeOf(path), get().place);
     if (path !== location.pathname) history[replace ? 'replaceState' : 'pushState'](null, '', path);
     set({ place: placeOf(path) });
   },
 }));
 
 export function followHistory(): void {
-  window.addEventListener('popstate', () => useNavigation.setState({ place: placeOf(location.pathname) }));
+  window.addEventListener('popstate', () => {
+    const place = placeOf(location.pathname);
+    leaveField(place, useNavigation.getState().place);
+    useNavigation.setState({ place });
+  });
 }

@@ -1,8 +1,8 @@
-import { useState } from 'react';
 import type { UiParameters } from '@/api/schema';
 import { Select } from '@/components/ui/Select';
-import { useDraftText } from '@/hooks/useDraftText';
+import { useWritten } from '@/hooks/useWritten';
 import { useT } from '@/i18n';
+import { changeDraft } from '@/stores/drafts';
 
 export type Format = NonNullable<UiParameters['response_format']>;
 const FORMATS = ['text', 'json_object', 'json_schema'] as const;
@@ -21,17 +21,30 @@ export function schemaOf(text: string): Record<string, unknown> | undefined {
 }
 
 interface Props {
+  /** null: one that is not begun yet. */
+  chat: number | null;
   value: Format | null;
-  onChange: (format: Format | null) => void;
+  /** Fails where the daemon does not take it, and tells that. */
+  onChange: (format: Format | null) => Promise<unknown>;
 }
 
+const bound = (schema: Record<string, unknown>): Format => ({ type: 'json_schema', json_schema: { name: 'answer', schema } });
+
 /** Whether answers are text, JSON, or JSON of a schema: the engine then makes nothing else. */
-export function AnswerFormat({ value, onChange }: Props) {
+export function AnswerFormat({ chat, value, onChange }: Props) {
   const t = useT();
   const kept = value?.type === 'json_schema' ? JSON.stringify(value.json_schema.schema, null, 2) : '';
-  const [text, setText] = useDraftText(kept);
-  const [wrong, setWrong] = useState(false);
-  const choose = (schema: Record<string, unknown>) => onChange({ type: 'json_schema', json_schema: { name: 'answer', schema } });
+  const key = `text schema ${chat ?? 'new'}` as const;
+  const { text, error, write, leave } = useWritten(key, kept, (words) => {
+    const schema = schemaOf(words);
+    return schema ? onChange(bound(schema)) : Promise.reject(new Error(t('format.wrong')));
+  });
+  const choose = (one: (typeof FORMATS)[number]) => {
+    // Somebody who comes back to it finds what he had written.
+    if (type === 'json_schema') changeDraft(key, () => ({ text }));
+    const format = one === 'json_schema' ? bound(schemaOf(text) ?? EXAMPLE) : one === 'json_object' ? { type: one } : null;
+    void onChange(format).catch(() => undefined);
+  };
   const type = value?.type ?? 'text';
   return (
     <div className="flex flex-col gap-2 text-sm md:col-span-2">
@@ -40,11 +53,7 @@ export function AnswerFormat({ value, onChange }: Props) {
         <Select
           value={type}
           options={FORMATS.map((one) => [one, t(`format.${one}`)])}
-          onChange={(one) => {
-            setWrong(false);
-            if (one === 'json_schema') choose(EXAMPLE);
-            else onChange(one === 'json_object' ? { type: one } : null);
-          }}
+          onChange={choose}
           size={8}
         />
       </label>
@@ -55,18 +64,14 @@ export function AnswerFormat({ value, onChange }: Props) {
             rows={6}
             spellCheck={false}
             value={text}
-            aria-invalid={wrong}
-            onChange={({ target }) => setText(target.value)}
-            onBlur={() => {
-              const schema = schemaOf(text);
-              setWrong(!schema);
-              if (schema && text !== kept) choose(schema);
-            }}
+            aria-invalid={!!error}
+            onChange={({ target }) => write(target.value)}
+            onBlur={leave}
             className="rounded-md border border-line bg-ground p-2 font-mono text-xs"
           />
-          {wrong && (
+          {error && (
             <span role="alert" className="text-danger">
-              {t('format.wrong')}
+              {error}
             </span>
           )}
         </label>

@@ -1,6 +1,7 @@
 import type { UiParameters } from '@/api/schema';
-import { useDraftText } from '@/hooks/useDraftText';
+import { useWritten } from '@/hooks/useWritten';
 import { useT } from '@/i18n';
+import { changeDraft } from '@/stores/drafts';
 import { AnswerFormat } from './AnswerFormat';
 import { PresetBar } from './PresetBar';
 import { SamplingControls } from './SamplingControls';
@@ -12,38 +13,56 @@ export interface Draft {
 }
 
 interface Props {
+  /** null: one that is not begun yet. */
+  chat: number | null;
   value: Draft;
   model: string;
-  onChange: (fields: Partial<Draft> & { model?: string }) => void;
+  /** Fails where the daemon does not take it, and tells that. */
+  onChange: (fields: Partial<Draft> & { model?: string }) => Promise<unknown>;
+  /** The same; these alone, null takes one away. */
+  onParameters: (fields: Readonly<Record<string, unknown>>) => Promise<unknown>;
 }
 
+/** Where it has been told what became of it. */
+const told = (change: Promise<unknown>) => void change.catch(() => undefined);
+
 /** System prompt, parameters, the form of answers, and presets of all these. */
-export default function ChatOptions({ value, model, onChange }: Props) {
+export default function ChatOptions({ chat, value, model, onChange, onParameters }: Props) {
   const t = useT();
-  const [system, setSystem] = useDraftText(value.system);
-  const set = (fields: Record<string, unknown>) => {
-    const merged = Object.entries({ ...value.parameters, ...fields });
-    onChange({ parameters: Object.fromEntries(merged.filter(([, one]) => one !== null)) });
-  };
+  const systemKey = `text system ${chat ?? 'new'}` as const;
+  const system = useWritten(systemKey, value.system, (words) => onChange({ system: words }));
   return (
     <div className="grid max-h-[60vh] gap-3 overflow-auto border-b border-line bg-panel px-4 py-3 md:grid-cols-2">
       <PresetBar
         value={value}
         model={model}
-        onChoose={({ system: words, parameters, model: name }) => onChange({ system: words, parameters, ...(name ? { model: name } : {}) })}
+        onChoose={({ system: words, parameters, model: name }) => {
+          changeDraft(systemKey, () => undefined);
+          told(onChange({ system: words, parameters, ...(name ? { model: name } : {}) }));
+        }}
       />
       <label className="flex flex-col gap-1 text-sm">
         {t('chat.system')}
         <textarea
           rows={4}
-          value={system}
-          onChange={({ target }) => setSystem(target.value)}
-          onBlur={() => system !== value.system && onChange({ system })}
+          value={system.text}
+          aria-invalid={!!system.error}
+          onChange={({ target }) => system.write(target.value)}
+          onBlur={system.leave}
           className="rounded-md border border-line bg-ground p-2"
         />
+        {system.error && (
+          <span role="alert" className="text-danger">
+            {system.error}
+          </span>
+        )}
       </label>
-      <SamplingControls value={value.parameters} onChange={set} />
-      <AnswerFormat value={value.parameters.response_format ?? null} onChange={(response_format) => set({ response_format })} />
+      <SamplingControls value={value.parameters} onChange={(fields) => told(onParameters(fields))} />
+      <AnswerFormat
+        chat={chat}
+        value={value.parameters.response_format ?? null}
+        onChange={(response_format) => onParameters({ response_format })}
+      />
     </div>
   );
 }

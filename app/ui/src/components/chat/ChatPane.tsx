@@ -1,12 +1,15 @@
+import { useQueryClient } from '@tanstack/react-query';
 import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 import type { UiAttachmentFields, UiMessage } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
-import { downloadChat, useChatActions } from '@/hooks/useChats';
+import { downloadChat } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
+import { changeChat, withParameters, type ChatChange } from '@/hooks/useChatChanges';
 import { useCompare } from '@/hooks/useCompare';
 import { canChat, useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
+import { changeDraft, useDraft } from '@/stores/drafts';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
 import { useLive, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
@@ -46,13 +49,13 @@ export function ChatPane({ id, lead }: Props) {
   const t = useT();
   const { shown, messages, error, chat } = useChat(id);
   const turns = useChatTurns(id);
-  const { change } = useChatActions();
+  const client = useQueryClient();
   const preferred = useSetting('default_model');
   const changeSettings = useChangeSettings();
   const { rows } = useModels();
   const [options, setOptions] = useState(false);
   // Of a chat that is not begun yet; untouched, it is what new chats begin with.
-  const [changed, setDraft] = useState<typeof EMPTY | null>(null);
+  const changed = useDraft('options new');
   const byDefault = useSetting('default_preset');
   const { data: presets, isLoading } = usePresets(byDefault !== null);
   const draft = changed ?? presets?.find((preset) => preset.id === byDefault) ?? EMPTY;
@@ -72,16 +75,25 @@ export function ChatPane({ id, lead }: Props) {
   const send = async (content: string, attachments: UiAttachmentFields[]) => {
     await compare.ask({ content, attachments, model, parameters: draft.parameters, system: draft.system });
     // They were for this chat, not for those that are begun later.
-    setDraft(null);
+    if (id === null) changeDraft('options new', () => undefined);
+  };
+  const setOption = async (change: Omit<ChatChange, 'chat'> & { fields?: Partial<typeof EMPTY> }) => {
+    if (chat) {
+      await changeChat(client, { chat, ...change }).catch((reason: unknown) => {
+        showError(reason);
+        throw reason;
+      });
+    } else {
+      const { fields, parameters = {} } = change;
+      changeDraft('options new', (before = { system: draft.system, parameters: draft.parameters, model: draft.model }) => {
+        const now = { ...before, ...fields };
+        return { ...now, parameters: withParameters(now.parameters, parameters) };
+      });
+    }
   };
   const choose = (name: string) => {
     changeSettings({ default_model: name });
-    if (chat) change.mutate({ chat, fields: { model: name } });
-    else if (changed) setDraft({ ...changed, model: name });
-  };
-  const setOption = (fields: Partial<typeof EMPTY>) => {
-    if (chat) change.mutate({ chat, fields });
-    else setDraft({ ...EMPTY, system: draft.system, parameters: draft.parameters, model: draft.model, ...fields });
+    if (id === null ? changed : chat) void setOption({ fields: { model: name } }).catch(() => undefined);
   };
   const actions = useMemo<MessageActions>(
     () => ({
@@ -122,9 +134,11 @@ export function ChatPane({ id, lead }: Props) {
         <Suspense>
           <ChatOptions
             key={id ?? 'new'}
+            chat={id}
             value={chat ? { system: chat.system ?? '', parameters: chat.parameters ?? {} } : draft}
             model={model}
-            onChange={setOption}
+            onChange={(fields) => setOption({ fields })}
+            onParameters={(parameters) => setOption({ parameters })}
           />
         </Suspense>
       )}

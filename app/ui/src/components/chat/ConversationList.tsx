@@ -17,12 +17,15 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
   const [title, setTitle] = useState<string | null>(null);
   const name = chat.title || t('chat.untitled');
   if (title !== null) {
+    const save = () => {
+      if (title.trim() !== chat.title) change({ chat, fields: { title: title.trim() } });
+      setTitle(null);
+    };
     return (
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          change.mutate({ chat, fields: { title: title.trim() } });
-          setTitle(null);
+          save();
         }}
       >
         <input
@@ -31,7 +34,7 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
           value={title}
           maxLength={300}
           onChange={(event) => setTitle(event.target.value)}
-          onBlur={() => setTitle(null)}
+          onBlur={save}
           onKeyDown={(event) => event.key === 'Escape' && setTitle(null)}
           className="w-full rounded-md border border-line bg-ground px-2 py-1"
         />
@@ -60,7 +63,7 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
           <Button small onClick={() => setTitle(chat.title)}>
             {t('chat.rename')}
           </Button>
-          <Button small onClick={() => change.mutate({ chat, fields: { pinned: !chat.pinned } })}>
+          <Button small onClick={() => change({ chat, fields: { pinned: !chat.pinned } })}>
             {t(chat.pinned ? 'chat.unpin' : 'chat.pin')}
           </Button>
           <Button small look="danger" onClick={() => whenConfirmed(name, () => remove.mutate(chat))}>
@@ -71,7 +74,7 @@ function Row({ chat, current }: { chat: UiChat; current: boolean }) {
               label={t('folder.move')}
               value={chat.folder ?? 0}
               options={[[0, t('folder.none')], ...folders.map((folder) => [folder.id, folder.name] as const)]}
-              onChange={(folder) => change.mutate({ chat, fields: { folder: folder || null } })}
+              onChange={(folder) => change({ chat, fields: { folder: folder || null } })}
               className="max-w-full"
             />
           )}
@@ -118,6 +121,12 @@ export function ConversationList() {
   // A folder's name as it is written; `of` none: of a new one.
   const [naming, setNaming] = useState<{ of: UiFolder | undefined; name: string } | null>(null);
   const file = useRef<HTMLInputElement>(null);
+  const saveName = () => {
+    const name = naming?.name.trim();
+    if (name && naming?.of && name !== naming.of.name) renameFolder.mutate({ folder: naming.of, name });
+    else if (name && !naming?.of) addFolder.mutate(name);
+    setNaming(null);
+  };
 
   return (
     <aside aria-label={t('chat.chats')} className="flex h-full flex-col gap-2 border-e border-line bg-panel p-2">
@@ -185,10 +194,7 @@ export function ConversationList() {
         <form
           onSubmit={(event) => {
             event.preventDefault();
-            const name = naming.name.trim();
-            if (name && naming.of) renameFolder.mutate({ folder: naming.of, name });
-            else if (name) addFolder.mutate(name);
-            setNaming(null);
+            saveName();
           }}
         >
           <input
@@ -199,7 +205,7 @@ export function ConversationList() {
             maxLength={200}
             onChange={(event) => setNaming({ ...naming, name: event.target.value })}
             onKeyDown={(event) => event.key === 'Escape' && setNaming(null)}
-            onBlur={() => setNaming(null)}
+            onBlur={saveName}
             className="w-full rounded-md border border-line bg-ground px-2 py-1"
           />
         </form>
