@@ -1,6 +1,7 @@
 // What is around the pages: the state of the daemon in a corner, a part that fails, the installed page, small screens.
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { UiChat } from '@/api/schema';
 import { atRest, images, MODEL, openPage, request, stage, violations } from './support';
 
 const PAGES = ['chat', 'models', 'logs', 'settings', 'dashboard', 'playground', 'tray'];
@@ -130,6 +131,28 @@ describe('the frame of the page', () => {
     await page.goto(`${daemon.url}/chat`);
     await page.getByRole('button', { name: 'Chats' }).click();
     await page.getByRole('searchbox', { name: 'Search all chats' }).waitFor();
+    await context.close();
+  });
+
+  it('has two rows above a chat on a telephone, and the rest behind a button', async () => {
+    const context = await browser().newContext({ viewport: { width: 390, height: 844 }, locale: 'en-GB', hasTouch: true, isMobile: true, serviceWorkers: 'block' });
+    const page = await context.newPage();
+    const title = 'A long title that tells a good deal about what was asked';
+    const { id } = await request<UiChat>(watched.page, 'POST', '/ui-api/chats', { model: MODEL, title });
+    await page.goto(`${daemon.url}/chat/${id}`);
+    await page.getByRole('heading', { name: title }).waitFor();
+    await atRest(page);
+    await page.screenshot({ path: join(images, 'phone-head.png') });
+    const head = page.getByRole('region', { name: 'Chat' }).locator('> div').first();
+    expect((await head.boundingBox())?.height).toBeLessThan(90);
+    expect((await page.getByRole('heading', { name: title }).boundingBox())?.width).toBeGreaterThan(200);
+    expect(await page.getByRole('button', { name: 'Options' }).isVisible()).toBe(false);
+    await page.getByRole('button', { name: 'More about this chat' }).click();
+    await page.screenshot({ path: join(images, 'phone-head-more.png') });
+    const names = ['Compare', 'Options', 'Export Markdown', 'Export JSON'];
+    const boxes = await Promise.all(names.map((name) => page.getByRole('button', { name }).boundingBox()));
+    expect(new Set(boxes.map((box) => box?.y)).size).toBe(1); // in one row
+    expect((await head.boundingBox())?.height).toBeLessThan(130);
     await context.close();
   });
 

@@ -1,8 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { lazy, Suspense, useMemo, useState, type ReactNode } from 'react';
 import type { UiAttachmentFields, UiMessage } from '@/api/schema';
-import { Button } from '@/components/ui/Button';
-import { downloadChat } from '@/hooks/useChats';
 import { useChat, useChatTurns } from '@/hooks/useChat';
 import { changeChat, withParameters, type ChatChange } from '@/hooks/useChatChanges';
 import { useCompare } from '@/hooks/useCompare';
@@ -13,6 +11,7 @@ import { changeDraft, useDraft } from '@/stores/drafts';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
 import { useLive, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
+import { ChatHead } from './ChatHead';
 import type { Draft } from './ChatOptions';
 import { Composer } from './Composer';
 import type { MessageActions } from './Message';
@@ -25,14 +24,6 @@ const ComparePane = lazy(() => import('./ComparePane'));
 const ChatOptions = lazy(() => import('./ChatOptions'));
 
 const EMPTY: Draft & { model: string } = { system: '', parameters: {}, model: '' };
-
-/** How much of the model's context the newest answer of this branch took. */
-function ContextGauge({ used, size }: { used: number; size: number }) {
-  const t = useT();
-  if (!size) return null;
-  const label = t('chat.context', { used, size });
-  return <meter aria-label={label} title={label} min={0} max={size} high={size * 0.9} value={used} className="w-20" />;
-}
 
 /** What makes an answer now; null: it is at its end. */
 const runOf = (message: UiMessage | undefined, live: Live | undefined): number | null =>
@@ -108,28 +99,18 @@ export function ChatPane({ id, lead }: Props) {
 
   return (
     <section className="flex h-full min-w-0 flex-col" aria-label={t('nav.chat')}>
-      <div className="flex flex-wrap items-center gap-2 border-b border-line px-4 py-1.5">
-        {lead}
-        <h1 className="min-w-0 grow truncate font-medium">{chat ? chat.title || t('chat.untitled') : t('chat.new')}</h1>
-        <ContextGauge used={used} size={stats?.context_tokens ?? live?.contextTokens ?? 0} />
-        <ModelSelector chat value={model} onChange={choose} />
-        <Button small aria-pressed={compare.model !== null} onClick={() => (compare.model === null ? compare.begin(model) : compare.end())}>
-          {t('compare')}
-        </Button>
-        <Button small aria-expanded={options} onClick={() => setOptions(!options)}>
-          {t('chat.options')}
-        </Button>
-        {chat && (
-          <>
-            <Button small onClick={() => void downloadChat(chat, 'markdown').catch(showError)}>
-              {t('chat.export', { format: 'Markdown' })}
-            </Button>
-            <Button small onClick={() => void downloadChat(chat, 'json').catch(showError)}>
-              {t('chat.export', { format: 'JSON' })}
-            </Button>
-          </>
-        )}
-      </div>
+      <ChatHead
+        lead={lead}
+        chat={chat}
+        model={model}
+        onModel={choose}
+        used={used}
+        contextSize={stats?.context_tokens ?? live?.contextTokens ?? 0}
+        comparing={compare.model !== null}
+        onCompare={() => (compare.model === null ? compare.begin(model) : compare.end())}
+        options={options}
+        onOptions={() => setOptions(!options)}
+      />
       {options && (id === null || chat) && (
         <Suspense>
           <ChatOptions

@@ -39,7 +39,7 @@ export function Navigation({ onPalette, tray, onTray }: Props) {
               event.preventDefault();
               go({ page: one });
             }}
-            className={`rounded-md px-3 py-1.5 max-sm:px-1.5 ${one === page ? 'bg-accent-soft font-medium' : 'text-muted hover:bg-raised'}`}
+            className={`rounded-md px-3 py-1.5 max-sm:px-1 ${one === page ? 'bg-accent-soft font-medium' : 'text-muted hover:bg-raised'}`}
           >
             {t(`nav.${one}`)}
           </a>
