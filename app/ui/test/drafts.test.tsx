@@ -1,13 +1,20 @@
 // What somebody has written is lost neither by what becomes of it nor by where he goes meanwhile.
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { act, cleanup, configure, fireEvent, render, screen, waitFor } from '@testing-library/react';
+import type { ReactNode } from 'react';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ChatPane } from '@/components/chat/ChatPane';
+import { Composer } from '@/components/chat/Composer';
+import { Message, type MessageActions } from '@/components/chat/Message';
 import MessageList from '@/components/chat/MessageList';
+import { CompletionPlayground } from '@/components/playground/CompletionPlayground';
+import { EmbeddingsPlayground } from '@/components/playground/EmbeddingsPlayground';
+import { ConfigEditor } from '@/components/settings/ConfigEditor';
+import { PerformancePanel } from '@/components/settings/PerformancePanel';
 import { changeDraft, storeDrafts, useDrafts } from '@/stores/drafts';
 import { useNavigation } from '@/stores/navigation';
 import { useToasts } from '@/stores/toasts';
-import { chat, fakeDaemon, loaded, message, model, show, withSizes } from './support';
+import { chat, fakeDaemon, loaded, message, model, options, show, withSizes } from './support';
 
 configure({ asyncUtilTimeout: 15_000 });
 
@@ -170,6 +177,66 @@ describe('a message that is being edited', () => {
   });
 });
 
+describe('a message that somebody else has changed meanwhile', () => {
+  it('is not written over before that was told', async () => {
+    const taken = () => Promise.resolve();
+    const edit = vi.fn(taken).mockRejectedValueOnce(new Error('it was changed meanwhile'));
+    const actions = { resend: taken, editInPlace: edit as MessageActions['editInPlace'], regenerate: vi.fn(), goOn: vi.fn(), showBranch: vi.fn() };
+    const shown = (revision: number) => (
+      <Message message={{ ...question, revision }} siblings={[question]} results={new Map()} actions={actions} />
+    );
+    const { rerender } = render(shown(1));
+    fireEvent.click(screen.getByRole('button', { name: 'Edit' }));
+    fireEvent.change(screen.getByRole('textbox', { name: 'Edit' }), { target: { value: 'Mine' } });
+    rerender(shown(2));
+    const save = () => screen.getByRole('button', { name: 'Save only' });
+    fireEvent.click(save());
+    await waitFor(() => expect(toasts()).toEqual(['it was changed meanwhile']));
+    await waitFor(() => expect(save().hasAttribute('disabled')).toBe(false));
+    fireEvent.click(save());
+    await waitFor(() => expect(screen.queryByRole('textbox', { name: 'Edit' })).toBeNull());
+    expect(edit.mock.calls).toMatchObject([[{ revision: 1 }, 'Mine'], [{ revision: 2 }, 'Mine']]);
+  });
+});
+
+describe('a file', () => {
+  it('is attached wherever in the page it is dropped', async () => {
+    show(<Composer chat={1} disabled={false} onStop={null} onSend={() => Promise.resolve()} />);
+    const files = [new File(['a'], 'a.txt', { type: 'text/plain' })];
+    // The browser would leave the page for it.
+    expect(fireEvent.dragOver(document.body, { dataTransfer: { types: ['Files'] } })).toBe(false);
+    expect(fireEvent.drop(document.body, { dataTransfer: { files } })).toBe(false);
+    await screen.findByRole('button', { name: 'Take a.txt away' });
+    expect(fireEvent.dragOver(document.body, { dataTransfer: { types: ['text/plain'] } })).toBe(true);
+  });
+});
+
+describe('a text', () => {
+  const texts: [string, () => ReactNode, string][] = [
+    ['to be gone on with', () => <CompletionPlayground />, 'A text that goes on'],
+    ['to be compared', () => <EmbeddingsPlayground />, 'Texts to compare, one a line'],
+    ['of the daemon’s options', () => <ConfigEditor />, 'File of options'],
+  ];
+  it.each(texts)('%s is found again behind another page', async (_, Shown, label) => {
+    fakeDaemon({ ...world, 'GET /ui-api/options': options(), 'PATCH /ui-api/options': options() });
+    const { unmount } = show(<Shown />);
+    fireEvent.change(await screen.findByRole('textbox', { name: label }), { target: { value: 'Half of a thought' } });
+    unmount();
+    show(<Shown />);
+    expect((await screen.findByRole<HTMLTextAreaElement>('textbox', { name: label })).value).toBe('Half of a thought');
+  });
+  it('of an option that is refused is there to be put right', async () => {
+    const refusal = () => Response.json({ error: { message: 'no such folder' } }, { status: 400 });
+    fakeDaemon({ 'GET /ui-api/options': options(), 'PATCH /ui-api/options': refusal });
+    show(<PerformancePanel />);
+    const field = await screen.findByLabelText<HTMLInputElement>('Threads');
+    fireEvent.change(field, { target: { value: '77' } });
+    fireEvent.blur(field);
+    await screen.findByText('no such folder');
+    expect(field.value).toBe('77');
+  });
+});
+
 describe('what is written', () => {
   /** As another page of the same tab finds it. */
   const reloaded = async () => {
@@ -179,22 +246,22 @@ describe('what is written', () => {
 
   it('is found again behind a reload, until it was taken', async () => {
     changeDraft('question 1', () => ({ text: 'Why?', files: [] }));
-    changeDraft('edit 5', () => 'Half');
+    changeDraft('edit 5', () => ({ text: 'Half', revision: 1 }));
     window.dispatchEvent(new Event('pagehide'));
-    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?', files: [] }, 'edit 5': 'Half' });
+    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?', files: [] }, 'edit 5': { text: 'Half', revision: 1 } });
     changeDraft('question 1', () => undefined);
     storeDrafts();
-    expect(await reloaded()).toEqual({ 'edit 5': 'Half' });
+    expect(await reloaded()).toEqual({ 'edit 5': { text: 'Half', revision: 1 } });
   });
   it('stays in memory where the browser has no room for it, and nothing older comes back', async () => {
-    changeDraft('edit 5', () => 'Short');
+    changeDraft('edit 5', () => ({ text: 'Short', revision: 1 }));
     storeDrafts();
     vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
       throw new DOMException('full', 'QuotaExceededError');
     });
-    changeDraft('edit 5', () => 'Long');
+    changeDraft('edit 5', () => ({ text: 'Long', revision: 1 }));
     storeDrafts();
-    expect(useDrafts.getState().drafts).toEqual({ 'edit 5': 'Long' });
+    expect(useDrafts.getState().drafts).toEqual({ 'edit 5': { text: 'Long', revision: 1 } });
     expect(await reloaded()).toEqual({});
   });
 });

@@ -13,8 +13,8 @@ export interface QuestionDraft {
 interface Kinds {
   /** Of a chat, or of one that is not begun. */
   question: QuestionDraft;
-  /** Of a message. */
-  edit: string;
+  /** Of a message; its revision when that began, 0: whichever it has now. */
+  edit: { text: string; revision: number };
   /** What a chat that is not begun is to be made with. */
   options: { system: string; parameters: UiParameters; model: string };
   /** Of a place that keeps a text. */
@@ -79,6 +79,11 @@ export function changeDraft<K extends DraftKey>(key: K, change: (before: DraftOf
 }
 
 export const useDraft = <K extends DraftKey>(key: K): DraftOf<K> | undefined => useDrafts(({ drafts }) => drafts[key] as DraftOf<K> | undefined);
+/** The text of a place, where nobody else keeps it; '': none. */
+export function useText(key: `text ${string}`): [string, (text: string) => void] {
+  const draft = useDraft(key);
+  return [draft?.text ?? '', (text) => changeDraft(key, () => (text ? { text } : undefined))];
+}
 export const useSending = (key: DraftKey): boolean => useDrafts(({ sending }) => sending.includes(key));
 
 /** Of one draft, one at a time: whoever looks at it meanwhile sees that it is on its way. */

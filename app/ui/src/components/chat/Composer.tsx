@@ -1,4 +1,4 @@
-import type { ClipboardEvent, DragEvent } from 'react';
+import { useEffect, useEffectEvent, type ClipboardEvent } from 'react';
 import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
@@ -45,6 +45,17 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
     event.preventDefault();
     read([...found]);
   };
+  const dropped = useEffectEvent((event: DragEvent) => event.dataTransfer && takeFrom(event, event.dataTransfer));
+  useEffect(() => {
+    // Wherever it is dropped: the browser would leave the page for it.
+    const over = (event: DragEvent) => event.dataTransfer?.types.includes('Files') && event.preventDefault();
+    window.addEventListener('dragover', over);
+    window.addEventListener('drop', dropped);
+    return () => {
+      window.removeEventListener('dragover', over);
+      window.removeEventListener('drop', dropped);
+    };
+  }, []);
   const send = () => {
     if (!ready) return;
     void sendDraft(key, () =>
@@ -88,7 +99,6 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
           rows={Math.min(10, Math.max(2, text.split('\n').length))}
           onChange={(event) => setText(event.target.value)}
           onPaste={(event) => takeFrom(event, event.clipboardData)}
-          onDrop={(event) => takeFrom(event, event.dataTransfer)}
           onKeyDown={(event) => {
             const modified = event.ctrlKey || event.metaKey;
             if (event.key === 'Enter' && !event.shiftKey && !event.nativeEvent.isComposing && (modified || sendKey === 'enter')) {

@@ -101,18 +101,25 @@ function Branches({ message, siblings, show }: Pick<Props, 'message' | 'siblings
 interface EditorProps extends Pick<Props, 'message' | 'actions'> {
   /** Of what is written: the message may be out of sight, and not in the page, before that is sent. */
   draft: `edit ${string}`;
-  text: string;
+  edited: { text: string; revision: number };
   /** It was opened just now, and is not only in sight again. */
   autoFocus: boolean;
 }
 
 /** What could not be sent stays. */
-function Editor({ message, actions, draft, text, autoFocus }: EditorProps) {
+function Editor({ message, actions, draft, edited: { text, revision }, autoFocus }: EditorProps) {
   const t = useT();
   const sending = useSending(draft);
   const question = message.role === 'user';
   const onDone = () => changeDraft(draft, () => undefined);
-  const send = (how: MessageActions['resend']) => void sendDraft(draft, () => how(message, text).then(onDone, showError));
+  const send = (how: MessageActions['resend']) =>
+    void sendDraft(draft, () =>
+      // Somebody else may have changed it since: that is not written over before it was told.
+      how({ ...message, revision: revision || message.revision }, text).then(onDone, (reason: unknown) => {
+        changeDraft(draft, (now) => now && { ...now, revision: 0 });
+        showError(reason);
+      }),
+    );
   return (
     <form
       className="flex flex-col gap-2"
@@ -127,7 +134,7 @@ function Editor({ message, actions, draft, text, autoFocus }: EditorProps) {
         value={text}
         readOnly={sending}
         rows={Math.min(20, text.split('\n').length + 1)}
-        onChange={({ target }) => changeDraft(draft, () => target.value)}
+        onChange={({ target }) => changeDraft(draft, () => ({ text: target.value, revision }))}
         className="w-full rounded-md border border-line bg-ground p-2"
       />
       <div className="flex gap-2">
@@ -175,7 +182,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
       {answer && message.model && <p className="text-xs text-muted">{message.model}</p>}
       {editing ? (
         <div className="w-full">
-          <Editor message={message} actions={actions} draft={draft} text={edited} autoFocus={opened} />
+          <Editor message={message} actions={actions} draft={draft} edited={edited} autoFocus={opened} />
         </div>
       ) : answer ? (
         <TokenStream content={now.content} reasoning={now.reasoning} running={running} json={boundToJson(message)} />
@@ -213,7 +220,7 @@ export const Message = memo(function Message({ message, siblings, results, actio
             look="ghost"
             onClick={() => {
               setOpened(true);
-              changeDraft(draft, () => message.content);
+              changeDraft(draft, () => ({ text: message.content, revision: message.revision }));
             }}
           >
             {t('chat.edit')}

@@ -5,6 +5,7 @@ import { ModelSelector } from '@/components/chat/ModelSelector';
 import { Button } from '@/components/ui/Button';
 import { useT } from '@/i18n';
 import { formatShare, messageOf } from '@/lib/format';
+import { useText } from '@/stores/drafts';
 import { perplexityOf, tokensOf, visible, type Token } from './tokens';
 import { useModelChoice } from './useModelChoice';
 
@@ -74,7 +75,7 @@ function Alternatives({ token }: { token: Token }) {
 export function CompletionPlayground() {
   const t = useT();
   const [model, setModel] = useModelChoice();
-  const [prompt, setPrompt] = useState('');
+  const [prompt, setPrompt] = useText('text completion');
   const [length, setLength] = useState(64);
   const [temperature, setTemperature] = useState(0);
   const [tokens, setTokens] = useState<readonly Token[]>([]);

@@ -1,9 +1,10 @@
 import { useMutation } from '@tanstack/react-query';
-import { useMemo, useState } from 'react';
+import { useMemo } from 'react';
 import { api } from '@/api/client';
 import { ModelSelector } from '@/components/chat/ModelSelector';
 import { Button } from '@/components/ui/Button';
 import { useT } from '@/i18n';
+import { useText } from '@/stores/drafts';
 import { cosine } from './tokens';
 import { useModelChoice } from './useModelChoice';
 
@@ -13,7 +14,7 @@ const TEXTS_MAX = 32;
 export function EmbeddingsPlayground() {
   const t = useT();
   const [model, setModel] = useModelChoice();
-  const [lines, setLines] = useState('');
+  const [lines, setLines] = useText('text embeddings');
   const texts = useMemo(() => lines.split('\n').map((line) => line.trim()).filter(Boolean), [lines]);
   const { mutate, data, error, isPending } = useMutation({
     mutationFn: async (input: readonly string[]) => ({ input, answer: await api('POST /v1/embeddings', { body: { model, input } }) }),

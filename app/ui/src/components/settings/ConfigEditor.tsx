@@ -4,6 +4,7 @@ import { checkOptions, useChangeOptions, useOptions } from '@/hooks/useOptions';
 import { useT } from '@/i18n';
 import { lineOfMember, readChange } from '@/lib/changes';
 import { messageOf } from '@/lib/format';
+import { changeDraft, useDraft } from '@/stores/drafts';
 import { Panel } from './SettingRow';
 
 const write = (saved: object) => `${JSON.stringify(saved, null, 2)}\n`;
@@ -13,7 +14,8 @@ export function ConfigEditor() {
   const t = useT();
   const { data, error } = useOptions();
   const change = useChangeOptions();
-  const [draft, setDraft] = useState<string | null>(null);
+  const draft = useDraft('text config')?.text ?? null;
+  const setDraft = (text: string | null) => changeDraft('text config', () => (text === null ? undefined : { text }));
   const [judged, setJudged] = useState<{ text: string; wrong: string; line: number } | null>(null);
   const box = useRef<HTMLTextAreaElement>(null);
   const id = useId();

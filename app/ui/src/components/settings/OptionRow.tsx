@@ -16,7 +16,8 @@ interface FieldProps {
   kind: 'count' | 'size' | 'text';
   value: string | number;
   disabled: boolean;
-  onChange: (value: string | number) => void;
+  /** Fails where the daemon refuses it. */
+  onChange: (value: string | number) => Promise<unknown>;
 }
 
 /** Is sent when it is left, or Enter is pressed; what makes no sense is told by the browser's own means. */
@@ -35,7 +36,8 @@ function Field({ names, kind, value, disabled, onChange }: FieldProps) {
     setWrong(next === undefined);
     if (next === undefined) return;
     setDraft(null);
-    onChange(next);
+    // What was refused is there to be put right, unless something else was written since.
+    onChange(next).catch(() => setDraft((now) => now ?? draft));
   };
   return (
     <span className="flex flex-col gap-1">
@@ -95,7 +97,7 @@ export function OptionRow({ options, name, kind, children }: Props) {
                 onChange={({ target }) => put(target.checked)}
               />
             ) : typeof kind === 'string' ? (
-              <Field names={names} kind={kind} value={typeof value === 'boolean' ? String(value) : value} disabled={disabled} onChange={put} />
+              <Field names={names} kind={kind} value={typeof value === 'boolean' ? String(value) : value} disabled={disabled} onChange={(next) => change.mutateAsync({ [name]: next })} />
             ) : (
               <select {...names} className={control} value={String(value)} disabled={disabled} onChange={({ target }) => put(kind.find((word) => String(word) === target.value) ?? '')}>
                 {kind.map((word) => (
