@@ -54,6 +54,50 @@ describe('meanwhile', () => {
     await page.context().close();
   });
 
+  it('a question is refused, an edit scrolled away, the page loaded anew: every text is found again', async () => {
+    const { page } = await openPage(browser(), `${daemon.url}/chat`);
+    const chat = await newChat();
+    await newChat({ title: 'Seas' });
+    let parent = (await put(chat, { role: 'user', content: 'The first message.' })).id;
+    for (let n = 0; n < 40; n++) parent = (await put(chat, { role: 'user', parent, content: `Message ${n}.\n\n${'More of it.\n'.repeat(8)}` })).id;
+    await page.goto(`${daemon.url}/chat/${chat.id}`);
+    const list = page.getByRole('log', { name: 'Messages' });
+    const scrollTo = (at: 'top' | 'end') => list.evaluate((element, end) => (element.scrollTop = end ? element.scrollHeight : 0), at === 'end');
+    await page.getByText('Message 39.').waitFor();
+    await scrollTo('top');
+    const first = page.getByRole('article').filter({ hasText: 'The first message.' });
+    await first.getByRole('button', { name: 'Edit' }).click();
+    const editor = page.getByRole('textbox', { name: 'Edit' });
+    await editor.fill('Half of a thought');
+    await scrollTo('end');
+    await editor.waitFor({ state: 'detached' });
+
+    const box = page.getByRole('textbox', { name: 'Ask something' });
+    let refuse: () => void = () => undefined;
+    const gate = new Promise<void>((open) => (refuse = open));
+    await page.route(/\/generations$/, async (route) => {
+      await gate;
+      await route.fulfill({ status: 503, json: { error: { message: 'no room left', code: null } } });
+    });
+    await box.fill('Why?');
+    await box.press('Enter');
+    await page.getByRole('button', { name: 'Seas', exact: true }).click();
+    await page.getByRole('heading', { name: 'Seas' }).waitFor();
+    await expect.poll(() => box.inputValue()).toBe('');
+    await box.fill('Since when?');
+    refuse();
+    await page.getByText('no room left').waitFor();
+    await page.reload();
+    await expect.poll(() => box.inputValue()).toBe('Since when?');
+    await page.goto(`${daemon.url}/chat/${chat.id}`);
+    await page.getByRole('alert').filter({ hasText: 'no room left' }).waitFor();
+    expect(await box.inputValue()).toBe('Why?');
+    await page.getByText('Message 39.').waitFor();
+    await scrollTo('top');
+    await expect.poll(() => editor.inputValue()).toBe('Half of a thought');
+    await page.context().close();
+  });
+
   it('a question is asked while what it is to be asked with is on its way', async () => {
     const { page } = watched;
     const chat = await newChat();
