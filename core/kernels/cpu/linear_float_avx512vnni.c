@@ -177,8 +177,8 @@ static void words_tile(const uint8_t *panel, uint32_t n_in, const uint8_t *tile,
 static void rows_of_floats(const linear_weight *weight, const linear_input *input, const linear_output *output,
                            uint32_t begin, uint32_t end, void *scratch)
 {
-    static const panel_kernel f32 = {.rows = ROWS, .words = {1, PANEL_BYTES, words_of_f32, words_tile}};
-    static const panel_kernel f16 = {.rows = ROWS, .words = {1, PANEL_BYTES, words_of_f16, words_tile}};
+    static const panel_kernel f32 = {.rows = ROWS, .words = {1, PANEL_BYTES, words_of_f32, words_tile, NULL}};
+    static const panel_kernel f16 = {.rows = ROWS, .words = {1, PANEL_BYTES, words_of_f16, words_tile, NULL}};
     linear_panels_run(weight->type == DTYPE_F32 ? &f32 : &f16, weight, input, output, begin, end, scratch);
 }
 
