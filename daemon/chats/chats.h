@@ -146,7 +146,7 @@ typedef struct chats_save { /* what came since the last one */
     size_t n_tokens;
     bool by_text; /* it goes on with the answer's text: the tokens that are kept make less than the answer, and go */
 } chats_save;
-/* All of them in one write. */
+/* All of them in one write; of those whose rows have gone nothing. */
 chats_status chats_run_save(chats *c, const chats_save *saves, size_t n, mlxr_error *error);
 
 typedef struct chats_end {
@@ -159,6 +159,7 @@ typedef struct chats_end {
     const json_t *stats;
     chats_save save; /* the last events */
 } chats_end;
+/* CHATS_NOT_FOUND: its row or its message has gone, and it is made no more. */
 chats_status chats_run_end(chats *c, const chats_end *end, json_t **message, mlxr_error *error);
 
 /* {id, chat, message, state, last, created_ms, ended_ms} */

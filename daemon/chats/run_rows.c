@@ -300,6 +300,7 @@ chats_status chats_run_begin(chats *c, const chats_who *who, int64_t chat, const
 
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
+/* Of a run whose row has gone, with its chat, nothing is kept: that fails nothing, as others are in the same write. */
 static mlxr_status save_one(chats *c, const chats_save *save, mlxr_error *error)
 {
     mlxr_status status = MLXR_OK;
@@ -324,7 +325,9 @@ static mlxr_status save_one(chats *c, const chats_save *save, mlxr_error *error)
     if (!events) {
         return chats_starved(error);
     }
-    status = db_run(c->db, error, "INSERT OR REPLACE INTO chunks(generation, last, events, tokens) VALUES (?, ?, ?, ?)",
+    status = db_run(c->db, error,
+                    "INSERT OR REPLACE INTO chunks(generation, last, events, tokens) SELECT ?1, ?2, ?3, ?4 WHERE "
+                    "EXISTS (SELECT 1 FROM generations WHERE id = ?1)",
                     "iitb", save->run, (int64_t)save->last, events, save->n_tokens ? (const void *)save->tokens : "",
                     save->n_tokens * sizeof *save->tokens);
     status = status == MLXR_OK ? db_run(c->db, error, "UPDATE generations SET last = ? WHERE id = ?", "ii",
@@ -454,7 +457,7 @@ chats_status chats_run_end(chats *c, const chats_end *end, json_t **message, mlx
     status = chats_of_db(done);
     status = status == CHATS_OK ? message_of(c, end->save.run, &row, error) : status;
     status = chats_finish(c, status, error);
-    if (status == CHATS_OK) {
+    if (status == CHATS_OK || status == CHATS_NOT_FOUND) {
         forget(c, end->save.run);
     }
     if (message) {

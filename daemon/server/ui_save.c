@@ -5,8 +5,8 @@
  *   loop: timer ─▶ what runs have new is taken over ─▶ pool: one transaction, and one for each end ─▶ loop: told
  *                                                          └ the disk is full: tried again each second
  *
- * It is never given up: what was answered is kept in memory until it can be written. That stays bounded, as an answer
- * begins with a write, and none is begun while answers have not been saved for long.
+ * It is never given up, unless the answer's row has gone: what was answered is kept in memory until it can be written.
+ * That stays bounded, as an answer begins with a write, and none is begun while answers have not been saved for long.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +126,9 @@ static void write_end(ui_write *w, save_item *item)
                      .stats = run->stats,
                      .save = item->save};
     w->status = chats_run_end(w->store, &end, NULL, &w->error);
+    if (w->status == CHATS_NOT_FOUND) { /* it went with its chat: there is nothing to keep, now or later */
+        w->status = CHATS_OK;
+    }
     item->done = w->status == CHATS_OK;
 }
 

@@ -413,6 +413,29 @@ static void an_answer_that_a_process_left_is_made_of_what_was_saved(void **state
     json_decref(rest);
 }
 
+static void an_answer_whose_row_has_gone_fails_no_other(void **state)
+{
+    world *w = *state;
+    int64_t ids[2];
+    for (int i = 0; i < 2; i++) {
+        int64_t chat = add_chat(w, &everybody, "{\"model\": \"m\"}");
+        chats_run run = begin(w, chat, "{\"message\": {\"content\": \"?\"}}");
+        ids[i] = run.id;
+        chats_run_close(&run);
+    }
+    assert_ok(db_run(w->c->db, &w->error, "DELETE FROM generations WHERE id = ?", "i", ids[0]), &w->error);
+    json_t *events = json_pack("[o]", event(1, "start", ""));
+    chats_save both[] = {{.run = ids[0], .last = 1, .events = events, .source = "file"},
+                         {.run = ids[1], .last = 1, .events = events, .source = "file"}};
+    is_ok(chats_run_save(w->c, both, 2, &w->error));
+    chats_end end = {.state = "complete", .content = "a", .n_content = 1, .save = both[0]};
+    assert_int_equal(chats_run_end(w->c, &end, NULL, &w->error), CHATS_NOT_FOUND);
+    assert_int_equal(w->c->n_active, 1);
+    end.save = (chats_save){.run = ids[1], .last = 2};
+    is_ok(chats_run_end(w->c, &end, NULL, &w->error));
+    json_decref(events);
+}
+
 static void an_answer_with_u0000_is_recovered_whole(void **state)
 {
     world *w = *state;
@@ -759,6 +782,7 @@ int main(void)
         T(a_long_branch_is_read_and_removed_as_a_whole),
         T(attachments_stand_in_fences_that_they_cannot_close),
         T(an_answer_that_a_process_left_is_made_of_what_was_saved),
+        T(an_answer_whose_row_has_gone_fails_no_other),
         T(an_answer_with_u0000_is_recovered_whole),
         T(a_text_that_was_edited_is_no_longer_its_tokens),
         T(what_makes_no_sense_begins_no_answer),

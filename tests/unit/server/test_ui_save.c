@@ -66,6 +66,7 @@ static void run_loop(int most)
 /* ---- the store --------------------------------------------------------------------------------------------------- */
 
 static bool full;
+static int64_t gone;    /* the answer that has no row any more */
 static char saved[256]; /* the numbers of tokens and events, in order */
 static size_t n_ends, n_told, n_unsaved;
 static uint64_t told_saved;
@@ -99,7 +100,7 @@ chats_status chats_run_end(chats *c, const chats_end *end, json_t **message, mlx
 {
     (void)c;
     (void)message;
-    chats_status status = take(&end->save, error);
+    chats_status status = end->save.run == gone ? CHATS_NOT_FOUND : take(&end->save, error);
     n_ends += status == CHATS_OK;
     return status;
 }
@@ -192,10 +193,36 @@ static void an_answer_waits_for_a_disk_that_is_full_for_an_hour(void **state)
     assert_string_equal(last_log, "answers are saved again");
 }
 
+static void an_answer_whose_row_has_gone_keeps_no_other_from_being_saved(void **state)
+{
+    struct daemon d = {0};
+    struct ui ui = {.d = &d};
+    struct ui_runs runs = {.ui = &ui};
+    ui_run other = {.runs = &runs, .id = 8, .exact = true};
+    ui_run run = {.runs = &runs, .id = 7, .exact = true, .state = "complete", .next = &other};
+    (void)state;
+    runs.all = &run;
+    gone = run.id;
+    saved[0] = '\0';
+    n_ends = n_told = n_unsaved = 0;
+    add(&run, 10);
+    other.state = "complete";
+    add(&other, 20);
+    run_loop(10);
+    gone = 0;
+    assert_string_equal(saved, "e1 t20 ");
+    assert_int_equal(n_ends, 1);
+    assert_int_equal(n_told, 2); /* who waits for it is told that it is not there */
+    assert_int_equal(n_unsaved, 0);
+    assert_false(ui_save_is_stuck(&runs));
+    assert_null(runs.write);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_waits_for_a_disk_that_is_full_for_an_hour),
+        cmocka_unit_test(an_answer_whose_row_has_gone_keeps_no_other_from_being_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
