@@ -20,7 +20,8 @@
 #include "output.h"
 #include "registry/disk.h"
 
-#define MARK "mlxr" /* the first member of a result says what it is the result of */
+#define MARK "mlxr"   /* the first member of a result says what it is the result of */
+#define TURNS_MAX 100 /* of opening a file that others replace */
 #define BEGINNING "{\"mlxr\":{\"request\":\""
 
 /* ---- what is done ------------------------------------------------------------------------------------------------ */
@@ -178,24 +179,39 @@ static bool find_names(const batch_output *out, char path[PATH_MAX], char tempor
     return n >= 0 && n < PATH_MAX && n_temporary >= 0 && n_temporary < PATH_MAX;
 }
 
+/* A new file, and a stream that writes to it; `mode` from the beginning, so that nobody reads it who may not. -1: errno
+ * says why, and nothing is left of it. */
+static int open_new(const char *name, mode_t mode, FILE **to)
+{
+    unlink(name); /* of an earlier program with our number: our lock is refused to who else would write it */
+    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, mode);
+    int copy = fd >= 0 ? dup(fd) : -1;
+    *to = copy >= 0 ? fdopen(copy, "a") : NULL;
+    if (fd >= 0 && !*to) {
+        int reason = errno;
+        if (copy >= 0) {
+            close(copy);
+        }
+        close(fd);
+        unlink(name);
+        errno = reason;
+        fd = -1;
+    }
+    return fd;
+}
+
 /* A file of the kept lines takes the place of the old one, which stays until the new one is whole. */
 static int rewrite_without_errors(batch_output *out, int from)
 {
     char path[PATH_MAX], temporary[PATH_MAX];
-    struct stat old;
-    if (!find_names(out, path, temporary) || fstat(out->fd, &old) != 0) {
-        close(from);
-        return refuse(out, "the path is too long");
-    }
-    unlink(temporary); /* of an earlier program with our number: who else would write it waits for our lock */
-    int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666), copy = fd >= 0 ? dup(fd) : -1;
-    FILE *to = copy >= 0 ? fdopen(copy, "a") : NULL;
-    if (!to) {
+    struct stat old = {0};
+    FILE *to = NULL;
+    bool named = find_names(out, path, temporary);
+    int fd = named && fstat(out->fd, &old) == 0 ? open_new(temporary, old.st_mode & 0777, &to) : -1;
+    if (fd < 0) {
         int reason = errno;
         close(from);
-        close(copy);
-        close(fd);
-        return refuse(out, strerror(reason));
+        return refuse(out, named ? strerror(reason) : "the path is too long");
     }
     mlxr_error error = {0};
     int code = read_results(out, from, to);
@@ -221,7 +237,7 @@ static int rewrite_without_errors(batch_output *out, int from)
 static int open_locked(batch_output *out)
 {
     struct stat info, named;
-    for (bool same = false; !same;) {
+    for (int turn = 0; turn < TURNS_MAX; turn++) {
         out->fd = open(out->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         if (out->fd < 0 || fstat(out->fd, &info) != 0) {
             return refuse(out, strerror(errno));
@@ -230,14 +246,15 @@ static int open_locked(batch_output *out)
             return refuse(out, "results go to a regular file, or without -o to stdout");
         }
         if (flock(out->fd, LOCK_EX | LOCK_NB) != 0) {
-            return refuse(out, "another mlxr batch is writing it");
+            return refuse(out, errno == EWOULDBLOCK ? "another mlxr batch is writing it" : strerror(errno));
         }
-        same = stat(out->path, &named) == 0 && named.st_dev == info.st_dev && named.st_ino == info.st_ino;
-        if (!same) {
-            close(out->fd);
+        if (stat(out->path, &named) == 0 && named.st_dev == info.st_dev && named.st_ino == info.st_ino) {
+            return EXIT_OK;
         }
+        close(out->fd);
+        out->fd = -1;
     }
-    return EXIT_OK;
+    return refuse(out, "other programs replace or remove it all the time; let one at a time write it");
 }
 
 int batch_output_open(batch_output *out, const char *path, bool retry_errors)
