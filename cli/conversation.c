@@ -87,6 +87,13 @@ static int answer(conversation *c, const options *o, generation *g)
     return code;
 }
 
+/* What came before an error, which is told on a line of its own: the line feed before that is not the model's. NULL:
+ * nothing came. */
+static json_t *message_before_error(const generation *g)
+{
+    return g->n_text > 0 ? message("assistant", g->text, g->n_text - (g->text[g->n_text - 1] == '\n')) : NULL;
+}
+
 int conversation_ask(conversation *c, const options *o, const char *text, generation *g)
 {
     size_t n = json_array_size(c->messages);
@@ -95,9 +102,8 @@ int conversation_ask(conversation *c, const options *o, const char *text, genera
         return EXIT_FAILED;
     }
     int code = answer(c, o, g);
-    if (code != EXIT_OK && g->n_text > 0) { /* what came before the error, which is told on a line of its own */
-        size_t n_kept = g->n_text - (g->text[g->n_text - 1] == '\n');
-        json_array_append_new(c->messages, message("assistant", g->text, n_kept));
+    if (code != EXIT_OK && g->n_text > 0) {
+        json_array_append_new(c->messages, message_before_error(g));
     }
     if (json_array_size(c->messages) == n + 1 && g->n_predict != 0) {
         json_array_remove(c->messages, n);
@@ -116,9 +122,7 @@ int conversation_regenerate(conversation *c, const options *o, generation *g)
     int code = answer(c, o, g);
     bool whole = code == EXIT_OK && g->finish != FINISH_INTERRUPTED && g->finish != FINISH_OUTPUT;
     json_t *made = json_incref(json_array_get(c->messages, last)); /* NULL: nothing, or an error came behind it */
-    if (!made && g->n_text > 0) {
-        made = message("assistant", g->text, g->n_text);
-    }
+    made = made ? made : message_before_error(g);
     if (made && whole) {
         json_array_insert(c->others, 0, old);
     } else {
@@ -162,14 +166,22 @@ static bool is_conversation(const json_t *messages)
     return true;
 }
 
-/* Is there a file with something else in it than a conversation? Tells so then: a name typed wrong takes no text. */
+/* Is there a file with something else in it than a conversation, or that may not be looked into? Tells so then: a name
+ * typed wrong takes no text. */
 static bool holds_other(const char *path)
 {
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) {
         return false; /* if it cannot be written, writing tells why */
     }
-    json_t *root = json_load_file(path, 0, NULL);
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        print_error("%s: what is in it cannot be read, and would be lost (%s); give another name", path,
+                    strerror(errno));
+        return true;
+    }
+    json_t *root = json_loadf(file, JSON_ALLOW_NUL, NULL); /* a NUL in a text keeps /load from it, but it is one */
+    fclose(file);
     bool other = !is_conversation(json_is_array(root) ? root : json_object_get(root, "messages"));
     json_decref(root);
     if (other) {

@@ -510,6 +510,13 @@ class Chat(support.CliTest):
             self.assertIn("no conversation, and would be lost", self.say(t, "/save " + own))
             with open(own, encoding="utf-8") as file:
                 self.assertEqual(file.read(), text)
+        with open(own, "w", encoding="utf-8") as file:
+            file.write('[{"role": "user", "content": "a\\u0000b"}]')
+        if os.geteuid():  # nothing is kept from root
+            os.chmod(own, 0o200)
+            self.assertIn("cannot be read, and would be lost (Permission denied)", self.say(t, "/save " + own))
+            os.chmod(own, 0o600)
+        self.assertIn("saved in", self.say(t, "/save " + own))  # a conversation, though /load refuses it
         open(own, "w", encoding="utf-8").close()
         self.assertIn("saved in", self.say(t, "/save " + own))  # nothing was in it
         for read in (model, schema):

@@ -586,6 +586,25 @@ class Looking(ClientTest):
             messages = json.load(file)["messages"]
         self.assertEqual((len(messages), messages[3]["content"]), (4, before))
 
+    def test_what_came_of_another_answer_has_no_line_feed_of_the_error(self):
+        self.add_model("llama")
+        daemon = self.serve("--ctx", "16384", "--rope-scaling", "linear")  # seconds of h
+        t = self.terminal("run", "llama", *ENDLESS, env=self.here(daemon.port))
+        t.expect(PROMPT)
+        t.type("one\n")
+        t.expect("hhhh")
+        t.type("\x03")
+        t.expect("(interrupted)\n" + PROMPT)
+        t.type("/regen\n")
+        t.expect("hhhh")
+        daemon.process.kill()
+        t.expect("the answer before it stays; /other takes this one)\n" + PROMPT)
+        self.say(t, "/other")
+        path = os.path.join(self.home, "saved.json")
+        self.assertIn("saved", self.say(t, "/save " + path))
+        with open(path, encoding="utf-8") as file:
+            self.assertRegex(json.load(file)["messages"][1]["content"], r"\Ah{4,}\Z")
+
     def test_without_a_daemon_they_say_so(self):
         port = free_port()
         for verb in (["ps"], ["status"], ["logs"], ["stop"], ["load", "x"], ["unload", "x"]):
