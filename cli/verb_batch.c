@@ -96,9 +96,12 @@ static bool hash_context(const batch *b, const char *f16, uint64_t *hash)
     feed(state, value);
     for (size_t i = 0; i < n_option_table; i++) {
         if (decides(&option_table[i])) {
-            bool kv = strcmp(option_table[i].name, "kv-type") == 0;
+            const char *fed = value;
             options_format(o, &option_table[i], value, sizeof value);
-            feed(state, !kv ? value : strcmp(info->kv_type, "f16") == 0 ? f16 : info->kv_type);
+            if (strcmp(option_table[i].name, "kv-type") == 0) {
+                fed = strcmp(info->kv_type, "f16") == 0 ? f16 : info->kv_type;
+            }
+            feed(state, fed);
         }
     }
     feed(state, o->system ? o->system : "");

@@ -148,7 +148,7 @@ static void print_context(const json_t *context)
     putchar('\n');
 }
 
-/* Of the types that the cache can have, one; NULL: an older daemon tells none. */
+/* Of the types that the cache can have, one; NULL: an older daemon tells none, and of f16 only what it needs. */
 static const json_t *kv_type_of(const json_t *types, const char *name)
 {
     for (size_t i = 0; i < json_array_size(types); i++) {
@@ -163,14 +163,17 @@ static const json_t *kv_type_of(const json_t *types, const char *name)
 static void print_memory(const json_t *memory)
 {
     const json_t *types = json_object_get(memory, "kv_types");
-    const char *usual = *text(memory, "kv_type_auto") ? text(memory, "kv_type_auto") : "f16";
-    const json_t *taken = kv_type_of(types, usual);
-    uint64_t weights = number(memory, "weight_bytes"), full = number(taken, "kv_bytes_full_context");
+    const json_t *taken = kv_type_of(types, text(memory, "kv_type_auto"));
+    const char *usual = taken ? text(taken, "type") : "f16";
+    taken = taken ? taken : kv_type_of(types, usual);
+    uint64_t weights = number(memory, "weight_bytes");
+    uint64_t per_token = number(taken ? taken : memory, taken ? "kv_bytes_per_token" : "kv_bytes_per_token_f16");
+    uint64_t full = number(taken ? taken : memory, taken ? "kv_bytes_full_context" : "kv_bytes_full_context_f16");
     if (json_is_object(memory)) {
         printf("  weights      %s, mapped from the file; %s are read for each token\n", human_bytes(weights),
                human_bytes(number(memory, "bytes_per_token")));
-        printf("  KV cache     %s per token, %s for a full context (%s)\n",
-               human_bytes(number(taken, "kv_bytes_per_token")), human_bytes(full), plain_line(usual));
+        printf("  KV cache     %s per token, %s for a full context (%s)\n", human_bytes(per_token), human_bytes(full),
+               plain_line(usual));
         for (size_t i = 0; i < json_array_size(types); i++) {
             const json_t *type = json_array_get(types, i);
             const char *name = text(type, "type");

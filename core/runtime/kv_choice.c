@@ -26,10 +26,7 @@ static bool is_even(const tensor *norm, uint32_t head_dim)
 {
     float weights[KV_WORDS_MAX];
     if (norm->n_dims != 1 || norm->shape[0] != head_dim || head_dim > KV_WORDS_MAX) {
-        return false; /* of all heads at once: a head's length says nothing */
-    }
-    if (!norm->data) {
-        return false; /* of a model that is only shown, and packed */
+        return false; /* of all heads at once: a head's length says nothing. Nor packed, which only matrices are */
     }
     codec_decode(norm->type, norm->data, weights, head_dim);
     for (uint32_t i = 0; i < head_dim; i++) {

@@ -659,7 +659,7 @@ class Finding(ClientTest):
         daemon = self.serve()
 
         class Older(Other):
-            """The daemon, as it was before it told of activations."""
+            """The daemon, as it was before it told of activations, and of types of the KV cache."""
 
             def do_GET(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -669,6 +669,11 @@ class Finding(ClientTest):
                 data = answer.read()
                 if self.path == "/ui-api/models/load":
                     data = json.dumps({k: v for k, v in json.loads(data).items() if k != "activations"}).encode()
+                if self.path.startswith("/ui-api/models/llama"):
+                    shown = json.loads(data)
+                    for name in ("kv_types", "kv_type_auto"):
+                        del shown["description"]["memory"][name]
+                    data = json.dumps(shown).encode()
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("content-length", "transfer-encoding", "connection"):
@@ -682,7 +687,12 @@ class Finding(ClientTest):
 
         run = ["run", "llama", "x", "-n", "1", "--json", *ENDLESS]
         self.assertEqual(self.succeed(*run, env=self.here(daemon.port)).json["activations"], 16)
-        self.assertNotIn("activations", self.succeed(*run, env=self.here(self.other_server(Older))).json)
+        older = self.here(self.other_server(Older))
+        self.assertNotIn("activations", self.succeed(*run, env=older).json)
+        shown = r"KV cache +[1-9][^\n]* per token, [1-9][^\n]* for a full context \(f16\)\n"
+        told = [re.search(shown, self.succeed("show", "llama", env=env).text) for env in (self.here(daemon.port), older)]
+        self.assertEqual(told[0] and told[0][0], told[1] and told[1][0])
+        self.assertIsNotNone(told[0])
 
     def test_a_daemon_with_another_store_is_not_meant(self):
         if answers(11435):
