@@ -50,9 +50,8 @@ typedef struct usage_entry {
 } usage_entry;
 
 struct registry {
-    pthread_mutex_t
-        changing;         /* taken before `lock` and the lock file, which is this process's: its threads share one */
-    pthread_mutex_t lock; /* of the connection; nobody who has it waits for another process */
+    pthread_mutex_t changing; /* one thread at a time: the lock file is the process's. Taken before that and `lock` */
+    pthread_mutex_t lock;     /* of the connection; nobody who has it waits for the lock file */
     sqlite3 *db;
     char directory[REGISTRY_PATH_MAX]; /* the model directory */
     char store[REGISTRY_PATH_MAX];     /* .mlxr in it */

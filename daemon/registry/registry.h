@@ -261,8 +261,8 @@ mlxr_status registry_key_create(registry *r, registry_key *key, char *text, mlxr
 mlxr_status registry_key_revoke(registry *r, const char *id, mlxr_error *error);
 typedef mlxr_status registry_key_seen(void *user, const registry_key *key, mlxr_error *error);
 mlxr_status registry_key_each(registry *r, registry_key_seen *seen, void *user, mlxr_error *error);
-/* Whether somebody in this process reads or writes it just now: every function below would wait for that, a write of
- * the disk at most. */
+/* Whether a thread of this process has the database just now: who reads would wait for that, a write of the disk at
+ * most. Who changes something waits for all other changes, too, of threads and processes. */
 bool registry_is_busy(registry *r);
 /* Whether there is a key that may be used. */
 mlxr_status registry_key_any(registry *r, bool *any, mlxr_error *error);
@@ -279,7 +279,8 @@ typedef struct registry_usage {
  * registry_close. key_id "": without a key. */
 mlxr_status registry_usage_add(registry *r, const char *key_id, const char *model, const registry_usage *more,
                                mlxr_error *error);
-/* wait: for another process that is changing the registry, as every change does; else MLXR_IO while it is. */
+/* wait: for another thread or process that is changing the registry, as every change does; else MLXR_IO while one is.
+ */
 mlxr_status registry_usage_flush(registry *r, bool wait, mlxr_error *error);
 /* Of this UTC day, what is not written yet included. */
 mlxr_status registry_usage_today(registry *r, const char *key_id, registry_usage *out, mlxr_error *error);

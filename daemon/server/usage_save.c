@@ -10,7 +10,7 @@
 #include "server/daemon_private.h"
 
 #define SAVE_MS 5000u    /* a write of the disk each, under load */
-#define TELL_FAILURES 3u /* less may be another process that is changing the registry */
+#define TELL_FAILURES 3u /* less may be who else is changing the registry: a thread or a process */
 
 static void write_usage(void *user)
 {

@@ -214,7 +214,7 @@ class Admin(support.ApiTest):
         self.refused("/ui-api/models/copy", {"from": "llama"}, "to")
 
     def test_a_model_that_another_deletion_took_first_is_not_found(self):
-        for _ in range(100):
+        for _ in range(30):
             self.post("/ui-api/models/copy", {"from": "llama", "to": "two"})
             begin = threading.Barrier(4)
 
