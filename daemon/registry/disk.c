@@ -4,6 +4,7 @@
  */
 #include "registry/disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,11 +14,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "registry/digest.h"
 #include "registry/fail.h"
 #include "registry/registry.h"
+
+#define LEFTOVER_S 3600 /* a small file is written in milliseconds */
 
 bool disk_join(char *out, size_t cap, const char *directory, const char *name)
 {
@@ -180,6 +184,37 @@ mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *
     return MLXR_OK;
 }
 
+/* "NAME.<process>-<number>.tmp", as open_beside makes them? */
+static bool is_temporary(const char *file, const char *name)
+{
+    size_t n = strlen(name);
+    if (strncmp(file, name, n) != 0 || file[n] != '.') {
+        return false;
+    }
+    const char *process = file + n + 1, *number = process + strspn(process, "0123456789") + 1;
+    const char *end = number[-1] == '-' ? number + strspn(number, "0123456789") : NULL;
+    return end && number - process > 1 && end > number && strcmp(end, ".tmp") == 0;
+}
+
+/* What processes left beside `path` that died while they wrote it. By age: of a process elsewhere that shares the
+ * folder, nothing here tells whether it lives. */
+static void tidy_beside(const char *path)
+{
+    char parent[REGISTRY_PATH_MAX], left[REGISTRY_PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    struct stat info;
+    DIR *folder = disk_parent(path, parent, sizeof parent) ? opendir(parent) : NULL;
+    for (struct dirent *file; folder && (file = readdir(folder));) {
+        if (is_temporary(file->d_name, name) && disk_join(left, sizeof left, parent, file->d_name) &&
+            lstat(left, &info) == 0 && S_ISREG(info.st_mode) && info.st_mtime < time(NULL) - LEFTOVER_S) {
+            unlink(left);
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+}
+
 /* A new file beside `path`, of a name that nothing had: other threads and processes write the same one. */
 static mlxr_status open_beside(const char *path, char temporary[REGISTRY_PATH_MAX], int *fd, mlxr_error *error)
 {
@@ -190,7 +225,7 @@ static mlxr_status open_beside(const char *path, char temporary[REGISTRY_PATH_MA
         if (n < 0 || n >= (int)REGISTRY_PATH_MAX) {
             return registry_fail_errno(error, ENAMETOOLONG, "cannot write", path);
         }
-        *fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        *fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     } while (*fd < 0 && errno == EEXIST); /* left by an earlier process of this number */
     return *fd >= 0 ? MLXR_OK : registry_fail_errno(error, errno, "cannot open", temporary);
 }
@@ -199,6 +234,7 @@ mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_e
 {
     char temporary[REGISTRY_PATH_MAX];
     int fd = -1;
+    tidy_beside(path);
     mlxr_status status = open_beside(path, temporary, &fd, error);
     if (status != MLXR_OK) {
         return status;

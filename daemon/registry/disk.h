@@ -30,7 +30,7 @@ mlxr_status disk_rename(const char *from, const char *to, mlxr_error *error);
 mlxr_status disk_remove(const char *path, mlxr_error *error);
 /* A whole small file, malloc'ed, with a NUL behind it; more than `limit` bytes is refused. */
 mlxr_status disk_read_file(const char *path, size_t limit, char **data, size_t *n, mlxr_error *error);
-/* A whole small file, by the rule. */
+/* A whole small file, by the rule. Removes what processes left beside it that died while they wrote it. */
 mlxr_status disk_write_file(const char *path, const void *data, size_t n, mlxr_error *error);
 /* Can files be made in it? One is, and goes again: access() does not know of sandboxes. False: errno says why not. */
 bool disk_takes_files(const char *folder);

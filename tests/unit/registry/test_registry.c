@@ -153,17 +153,40 @@ static void small_files_are_written_beside_what_others_have(void **unused)
     free(data);
 }
 
+static void set_file_age(const char *path, time_t seconds)
+{
+    struct timespec times[2] = {{.tv_sec = time(NULL) - seconds}, {.tv_sec = time(NULL) - seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void what_processes_left_that_died_while_they_wrote_is_tidied(void **unused)
+{
+    static const struct {
+        const char *name;
+        time_t age;
+        bool stays;
+    } files[] = {{"left.json.12-3.tmp", 7200, false}, {"left.json.12-4.tmp", 60, true},
+                 {"left.json.tmp", 7200, true},       {"left.json.12.tmp", 7200, true},
+                 {"left.json.a-3.tmp", 7200, true},   {"other.json.12-3.tmp", 7200, true}};
+    char path[600];
+    mlxr_error error;
+    (void)unused;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        set_file_age(test_write_file(files[i].name, "", 0), files[i].age);
+    }
+    snprintf(path, sizeof path, "%s/left.json", test_temp_dir());
+    assert_ok(disk_write_file(path, "one", 3, &error), &error);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", test_temp_dir(), files[i].name);
+        assert_int_equal(access(path, F_OK) == 0, files[i].stays);
+    }
+}
+
 static bool blob_file_exists(world *w, const char *digest)
 {
     char path[REGISTRY_PATH_MAX];
     struct stat info;
     return blob_path(w->r, digest, path) && stat(path, &info) == 0;
-}
-
-static void set_file_age(const char *path, time_t seconds)
-{
-    struct timespec times[2] = {{.tv_sec = time(NULL) - seconds}, {.tv_sec = time(NULL) - seconds}};
-    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
 static void expect_gone(world *w, const char *name)
@@ -688,6 +711,7 @@ int main(void)
         cmocka_unit_test(a_stored_model_has_its_overrides_and_copies_share_its_blobs),
         cmocka_unit_test(who_reads_does_not_wait_for_another_process),
         cmocka_unit_test(small_files_are_written_beside_what_others_have),
+        cmocka_unit_test(what_processes_left_that_died_while_they_wrote_is_tidied),
         cmocka_unit_test(a_removed_model_can_be_restored_within_its_grace),
         cmocka_unit_test(a_model_of_several_files_is_a_folder_of_links),
         cmocka_unit_test(a_set_that_is_replaced_goes_and_one_of_an_older_store_stays),
