@@ -5,6 +5,7 @@
  */
 #include "telemetry/log_file.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,33 +34,49 @@ static void look_at(log_file *f)
     f->n_bytes = f->regular ? (uint64_t)status.st_size : 0;
 }
 
-/* Does it begin as a line does, in any format: {"seq":…, <6>…, 19:04:45.123 …, or with the end of a torn one? */
-static bool is_log(const char *head, size_t n)
+/* Is it of the form, in which 0 is any digit? */
+static bool begins_as(const char *head, size_t n, const char *form)
 {
-    return n == 0 || head[0] == '\n' || (n >= 7 && memcmp(head, "{\"seq\":", 7) == 0) ||
-           (n >= 3 && head[0] == '<' && head[2] == '>') || (n >= 6 && head[2] == ':' && head[5] == ':');
+    size_t i = 0;
+    while (form[i] && i < n && (form[i] == '0' ? isdigit((unsigned char)head[i]) != 0 : head[i] == form[i])) {
+        i++;
+    }
+    return form[i] == '\0';
 }
 
+/* Does it begin as a line does, in any format, or with the end of a torn one? */
+static bool is_log(const char *head, size_t n)
+{
+    return n == 0 || head[0] == '\n' || begins_as(head, n, "{\"seq\":0") || begins_as(head, n, "<0>") ||
+           begins_as(head, n, "00:00:00.000 ");
+}
+
+/* What cannot be read is taken for a log where it is this user's, as logs are: else one file without rights, or a
+ * process without descriptors, would make the log grow for ever. */
 static bool is_foreign(const char *path)
 {
     char head[16];
     struct stat status;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
+    if (lstat(path, &status) != 0) {
         return errno != ENOENT;
     }
-    bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-    ssize_t n = regular ? read(fd, head, sizeof head) : -1;
-    close(fd);
-    return n < 0 || !is_log(head, (size_t)n);
+    if (!S_ISREG(status.st_mode)) {
+        return true;
+    }
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
+    ssize_t n = fd >= 0 ? read(fd, head, sizeof head) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return n < 0 ? status.st_uid != geteuid() : !is_log(head, (size_t)n);
 }
 
-/* At the beginning: later the process may be kept from reading there. */
+/* Bit i: path.i is there and is no log; it stays where it is. */
 static uint64_t find_foreign(const log_file *f)
 {
     char path[PATH_MAX];
     uint64_t found = 0;
-    for (uint32_t i = 1; f->path && f->regular && i <= f->rotate_count && i < 64; i++) {
+    for (uint32_t i = 1; i <= f->rotate_count && i < 64; i++) {
         int n = snprintf(path, sizeof path, "%s.%u", f->path, i);
         found |= (uint64_t)(n > 0 && (size_t)n < sizeof path && is_foreign(path)) << i;
     }
@@ -84,7 +101,6 @@ mlxr_status log_file_open(log_file *f, const char *path, int fd, uint64_t rotate
         }
     }
     look_at(f);
-    f->foreign = find_foreign(f);
     return MLXR_OK;
 }
 
@@ -110,11 +126,11 @@ void log_file_reopen(log_file *f)
 }
 
 /* The next lower number of an old file, or 0: the path itself. */
-static uint32_t number_below(const log_file *f, uint32_t i)
+static uint32_t number_below(uint64_t foreign, uint32_t i)
 {
     do {
         i--;
-    } while (i > 0 && i < 64 && f->foreign >> i & 1);
+    } while (i > 0 && i < 64 && foreign >> i & 1);
     return i;
 }
 
@@ -122,11 +138,12 @@ static uint32_t number_below(const log_file *f, uint32_t i)
 static void rotate(log_file *f)
 {
     char from[PATH_MAX], to[PATH_MAX];
-    uint32_t i = number_below(f, f->rotate_count + 1);
+    uint64_t foreign = find_foreign(f); /* now: what came since the last time is not written over either */
+    uint32_t i = number_below(foreign, f->rotate_count + 1);
     bool ok = i > 0;
     errno = EEXIST; /* all names are somebody else's */
     while (i > 0 && ok) {
-        uint32_t below = number_below(f, i);
+        uint32_t below = number_below(foreign, i);
         int n = snprintf(to, sizeof to, "%s.%u", f->path, i);
         snprintf(from, sizeof from, below ? "%s.%u" : "%s", f->path, below);
         ok = n > 0 && (size_t)n < sizeof to && (rename(from, to) == 0 || (errno == ENOENT && below));

@@ -15,7 +15,6 @@ typedef struct log_file {
     bool regular;
     uint64_t n_bytes, rotate_bytes; /* of the file now; at most */
     uint32_t rotate_count;
-    uint64_t foreign; /* bit i: path.i was there and is no log; it stays where it is */
     uint64_t n_rotations;
     bool torn;   /* a line was written in part, and nothing behind it yet */
     int problem; /* errno of what went wrong since it was last looked at; 0: nothing */

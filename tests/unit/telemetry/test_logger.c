@@ -308,10 +308,13 @@ static void what_has_the_name_of_an_old_file_and_is_no_log_stays(void **unused)
 {
     (void)unused;
     const char *path = path_of("beside.log");
-    put_file(numbered(path, 1), "my own text");
-    put_file(numbered(path, 2), "{\"seq\":1,\"message\":\"of before\"}\n");
-    write_many(path);
-    assert_string_equal(read_file(numbered(path, 1)), "my own text");
+    static const char *const texts[] = {"my own text", "<b>bold</b>", "19:04: tea", "{\"seq\":\"\"}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        put_file(numbered(path, 1), texts[i]);
+        put_file(numbered(path, 2), "{\"seq\":1,\"message\":\"of before\"}\n");
+        write_many(path);
+        assert_string_equal(read_file(numbered(path, 1)), texts[i]);
+    }
     assert_non_null(strstr(read_file(numbered(path, 2)), "of a file that is rotated"));
     assert_non_null(strstr(read_file(numbered(path, 3)), "of a file that is rotated"));
     for (int i = 2; i <= 3; i++) {
@@ -323,6 +326,40 @@ static void what_has_the_name_of_an_old_file_and_is_no_log_stays(void **unused)
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_true(status.st_size > 3000);
+}
+
+static void what_comes_while_the_log_is_written_stays_too(void **unused)
+{
+    (void)unused;
+    const char *path = path_of("later.log");
+    logger *l = open_logger((logger_options){.path = path, .rotate_bytes = 1000, .rotate_count = 3});
+    for (int i = 0; i < 100; i++) {
+        logger_write(l, MLXR_LOG_INFO, "t", NULL, 0, "line %03d of a file that is rotated", i);
+        if (i == 50) {
+            assert_true(logger_flush(l, 5000));
+            put_file(numbered(path, 1), "my own text");
+        }
+    }
+    logger_close(&l);
+    assert_string_equal(read_file(numbered(path, 1)), "my own text");
+    assert_non_null(strstr(read_file(numbered(path, 2)), "of a file that is rotated"));
+}
+
+static void logs_that_cannot_be_read_are_rotated_out(void **unused)
+{
+    (void)unused;
+    const char *path = path_of("unread.log");
+    struct stat status;
+    for (int i = 1; i <= 3; i++) {
+        put_file(numbered(path, i), "<6>of before\n");
+        assert_int_equal(chmod(numbered(path, i), 0), 0);
+    }
+    write_many(path);
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(status.st_size <= 1000);
+    for (int i = 1; i <= 3; i++) {
+        assert_non_null(strstr(read_file(numbered(path, i)), "of a file that is rotated"));
+    }
 }
 
 static void files_are_rotated_by_size_and_only_so_many_kept(void **unused)
@@ -678,6 +715,8 @@ int main(void)
         cmocka_unit_test(the_tail_is_bounded_in_bytes_too),
         cmocka_unit_test(subscribers_hear_of_each_line_until_they_leave),
         cmocka_unit_test(what_has_the_name_of_an_old_file_and_is_no_log_stays),
+        cmocka_unit_test(what_comes_while_the_log_is_written_stays_too),
+        cmocka_unit_test(logs_that_cannot_be_read_are_rotated_out),
         cmocka_unit_test(files_are_rotated_by_size_and_only_so_many_kept),
         cmocka_unit_test(a_file_that_was_moved_is_opened_anew),
         cmocka_unit_test(a_name_that_cannot_be_opened_is_an_error_that_tells_it),
