@@ -107,20 +107,21 @@ static bool loses_input(const registry_model *model, const options *o)
     return loses;
 }
 
-/* As an engine tells it, which this needs none of. */
+static void show_warning(void *user, mlxr_log_level level, const char *line)
+{
+    (void)user;
+    if (level == MLXR_LOG_WARN) {
+        print_error("warning: %s", line);
+    }
+}
+
+/* Too many threads are told by an engine, as with other verbs; there is no other use for it here. */
 static void warn_of_threads(uint32_t n_threads)
 {
-    char *text = NULL;
-    if (n_threads == 0 || mlxr_system_describe(&text, NULL) != MLXR_OK) {
-        return;
-    }
-    json_t *system = json_loads(text, 0, NULL);
-    json_int_t n_cores = json_integer_value(json_object_get(system, "cores_usable"));
-    mlxr_free(text);
-    json_decref(system);
-    if (n_cores > 0 && n_threads > n_cores) {
-        print_error("warning: %u threads, and this process may use %lld %s: more threads than cores are slower",
-                    n_threads, (long long)n_cores, n_cores == 1 ? "core" : "cores");
+    mlxr_engine *engine = NULL;
+    mlxr_engine_options how = {.backend = "cpu", .n_threads = n_threads, .log = show_warning};
+    if (n_threads > 0 && mlxr_engine_open(&engine, &how, NULL) == MLXR_OK) {
+        mlxr_engine_close(&engine);
     }
 }
 
