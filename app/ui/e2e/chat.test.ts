@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { UiChat, UiMessage, UiPreset } from '@/api/schema';
-import { askIn, chatOf, images, lastMessage, limitAnswers, MODEL, request, stage, violations } from './support';
+import { askIn, chatOf, images, lastMessage, limitAnswers, MODEL, openPage, request, stage, violations } from './support';
 
 const OTHER = 'Tiny-Other';
 
 describe('a chat', () => {
-  const { daemon, watched } = stage({ before: (made) => made.addModel(OTHER) });
+  const { daemon, watched, browser } = stage({ before: (made) => made.addModel(OTHER) });
 
   const ask = (text: string) => askIn(watched.page, text);
   const button = (name: string) => watched.page.getByRole('button', { name, exact: true });
@@ -40,8 +40,12 @@ describe('a chat', () => {
     await inBothThemes();
     const { presets } = await request<{ presets: UiPreset[] }>(page, 'GET', '/ui-api/presets');
     expect(presets).toMatchObject([{ name: 'Short', system: 'You answer in one short sentence.', parameters: { temperature: 0, max_tokens: 24 } }]);
-    await page.reload();
-    await ask('What is rain?');
+    // In another tab: this one still has what was written here for the next chat.
+    const { page: other } = await openPage(browser(), `${daemon.url}/chat`);
+    await askIn(other, 'What is rain?');
+    await other.waitForURL(/\/chat\/\d+$/);
+    await page.goto(other.url());
+    await other.context().close();
     await settled(1);
     const chat = await request<UiChat>(page, 'GET', `/ui-api/chats/${chatOf(page)}`);
     expect(chat).toMatchObject({ system: 'You answer in one short sentence.', parameters: { temperature: 0, max_tokens: 24 } });

@@ -1,8 +1,8 @@
 // What happens while the page waits for something else: none of it is lost, and nothing of it comes in the wrong order.
 import { describe, expect, it } from 'vitest';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import type { UiChat, UiMessage } from '@/api/schema';
-import { lastMessage, MODEL, openPage, request, stage } from './support';
+import { askIn, lastMessage, MODEL, openPage, request, stage } from './support';
 
 const OTHER = 'Tiny-Other';
 
@@ -64,8 +64,16 @@ describe('meanwhile', () => {
     const list = page.getByRole('log', { name: 'Messages' });
     const scrollTo = (at: 'top' | 'end') => list.evaluate((element, end) => (element.scrollTop = end ? element.scrollHeight : 0), at === 'end');
     await page.getByText('Message 39.').waitFor();
-    await scrollTo('top');
     const first = page.getByRole('article').filter({ hasText: 'The first message.' });
+    // Rows that are measured just then take the list to its end again.
+    const atTop = (wanted: Locator) =>
+      expect
+        .poll(async () => {
+          await scrollTo('top');
+          return wanted.isVisible();
+        })
+        .toBe(true);
+    await atTop(first);
     await first.getByRole('button', { name: 'Edit' }).click();
     const editor = page.getByRole('textbox', { name: 'Edit' });
     await editor.fill('Half of a thought');
@@ -79,8 +87,7 @@ describe('meanwhile', () => {
       await gate;
       await route.fulfill({ status: 503, json: { error: { message: 'no room left', code: null } } });
     });
-    await box.fill('Why?');
-    await box.press('Enter');
+    await askIn(page, 'Why?');
     await page.getByRole('button', { name: 'Seas', exact: true }).click();
     await page.getByRole('heading', { name: 'Seas' }).waitFor();
     await expect.poll(() => box.inputValue()).toBe('');
@@ -93,7 +100,7 @@ describe('meanwhile', () => {
     await page.getByRole('alert').filter({ hasText: 'no room left' }).waitFor();
     expect(await box.inputValue()).toBe('Why?');
     await page.getByText('Message 39.').waitFor();
-    await scrollTo('top');
+    await atTop(editor);
     await expect.poll(() => editor.inputValue()).toBe('Half of a thought');
     await page.context().close();
   });
