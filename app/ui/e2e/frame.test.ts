@@ -151,8 +151,15 @@ describe('the frame of the page', () => {
     await page.screenshot({ path: join(images, 'phone-head-more.png') });
     const names = ['Compare', 'Options', 'Export Markdown', 'Export JSON'];
     const boxes = await Promise.all(names.map((name) => page.getByRole('button', { name }).boundingBox()));
+    expect(boxes).not.toContain(null);
     expect(new Set(boxes.map((box) => box?.y)).size).toBe(1); // in one row
     expect((await head.boundingBox())?.height).toBeLessThan(130);
+    // What is opened there is closed with it.
+    await page.getByRole('button', { name: 'Options' }).click();
+    await page.getByRole('textbox', { name: 'System prompt' }).waitFor();
+    await page.getByRole('button', { name: 'More about this chat' }).click();
+    await page.getByRole('textbox', { name: 'System prompt' }).waitFor({ state: 'detached' });
+    expect((await head.boundingBox())?.height).toBeLessThan(90);
     await context.close();
   });
 

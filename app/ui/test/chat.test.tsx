@@ -3,6 +3,7 @@ import { cleanup, configure, fireEvent, render, screen, waitFor, within } from '
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AnswerFormat, schemaOf } from '@/components/chat/AnswerFormat';
 import { AttachmentButton } from '@/components/chat/AttachmentButton';
+import { ChatHead } from '@/components/chat/ChatHead';
 import ChatOptions from '@/components/chat/ChatOptions';
 import { ChatPane } from '@/components/chat/ChatPane';
 import { Composer } from '@/components/chat/Composer';
@@ -363,6 +364,21 @@ describe('the options of a chat', () => {
     await screen.findByRole('option', { name: 'P' });
     fireEvent.change(screen.getByRole('combobox', { name: 'Preset' }), { target: { value: '4' } });
     expect(onChange).toHaveBeenCalledWith({ system: 'Be brief.', parameters: { seed: 3 } });
+describe('what is behind a button of the head on a small screen', () => {
+  it('is in sight as long as the options are open, and closes them with it', () => {
+    fakeDaemon(models);
+    const onOptions = vi.fn();
+    const about = { chat: undefined, model: 'm', used: 0, contextSize: 0, comparing: false, onModel: vi.fn(), onCompare: vi.fn() };
+    show(<ChatHead {...about} options onOptions={onOptions} />);
+    const button = screen.getByRole('button', { name: 'More about this chat' });
+    const row = document.getElementById(button.getAttribute('aria-controls') ?? '') as HTMLElement;
+    expect(within(row).getByRole('button', { name: 'Options' })).toBeTruthy();
+    expect([button.getAttribute('aria-expanded'), row.classList.contains('max-md:hidden')]).toEqual(['true', false]);
+    fireEvent.click(button);
+    expect(onOptions).toHaveBeenCalledTimes(1);
+  });
+});
+
     fireEvent.click(screen.getByRole('button', { name: 'Save as a preset' }));
     fireEvent.change(screen.getByRole('textbox', { name: 'Name of the preset' }), { target: { value: 'Q' } });
     fireEvent.submit(screen.getByRole('textbox', { name: 'Name of the preset' }));

@@ -1,4 +1,4 @@
-import { useState, type ReactNode } from 'react';
+import { useId, useState, type ReactNode } from 'react';
 import type { UiChat } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
@@ -35,12 +35,19 @@ interface Props {
 export function ChatHead({ chat, model, onModel, used, contextSize, comparing, onCompare, options, onOptions, lead }: Props) {
   const t = useT();
   const [more, setMore] = useState(false);
+  const id = useId();
+  // What closes the options is in sight as long as they are.
+  const open = more || options;
+  const toggle = () => {
+    setMore(!open);
+    if (options) onOptions();
+  };
   return (
     <div className="flex flex-wrap items-center gap-2 border-b border-line px-4 py-1.5">
       <div className="flex min-w-0 grow basis-40 items-center gap-2 max-md:basis-full">
         {lead}
         <h1 className="min-w-0 grow truncate font-medium">{chat ? chat.title || t('chat.untitled') : t('chat.new')}</h1>
-        <Button small look="ghost" className="md:hidden" aria-label={t('chat.more_here')} aria-expanded={more} onClick={() => setMore(!more)}>
+        <Button small look="ghost" className="md:hidden" aria-label={t('chat.more_here')} aria-expanded={open} aria-controls={id} onClick={toggle}>
           <Icon name="more" />
         </Button>
       </div>
@@ -48,7 +55,7 @@ export function ChatHead({ chat, model, onModel, used, contextSize, comparing, o
         <ContextGauge used={used} size={contextSize} />
         <ModelSelector chat value={model} onChange={onModel} />
       </div>
-      <div className={`flex flex-wrap gap-2 ${more ? 'max-md:basis-full' : 'max-md:hidden'}`}>
+      <div id={id} className={`flex flex-wrap gap-2 ${open ? 'max-md:basis-full' : 'max-md:hidden'}`}>
         <Button small aria-pressed={comparing} onClick={onCompare}>
           {t('compare')}
         </Button>
