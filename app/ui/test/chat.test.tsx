@@ -130,6 +130,15 @@ describe('components of chats', () => {
     fireEvent.change(input, { target: { files: [new File([new Uint8Array([255, 0])], 'b.bin')] } });
     await waitFor(() => expect(useToasts.getState().toasts[0]?.text).toBe('b.bin: not a text file'));
   });
+  it('AttachmentButton does not read what is too large to be taken', async () => {
+    const film = new File(['a'], 'film.mkv');
+    Object.defineProperty(film, 'size', { value: 8_000_001 });
+    const reading = vi.spyOn(film, 'arrayBuffer');
+    const { container } = show(<AttachmentButton onFiles={vi.fn()} />);
+    fireEvent.change(container.querySelector('input') as HTMLInputElement, { target: { files: [film] } });
+    await waitFor(() => expect(useToasts.getState().toasts[0]?.text).toBe('film.mkv: more than 2000000 characters'));
+    expect(reading).not.toHaveBeenCalled();
+  });
   it('TokenStream shows reasoning folded, and that it waits', () => {
     const { container } = show(<TokenStream content="" reasoning="hm" running />);
     expect(container.querySelector('details')?.open).toBe(false);
@@ -355,15 +364,6 @@ describe('the head of a chat', () => {
   });
 });
 
-describe('the options of a chat', () => {
-  it('are kept as a preset, and taken from one', async () => {
-    const preset = { id: 4, name: 'P', model: '', system: 'Be brief.', parameters: { seed: 3 }, revision: 1, created_ms: 1, modified_ms: 1 };
-    const asked = fakeDaemon({ 'GET /ui-api/presets': { presets: [preset] }, 'POST /ui-api/presets': { ...preset, id: 5 } });
-    const onChange = vi.fn(() => Promise.resolve());
-    show(<ChatOptions chat={1} onParameters={() => Promise.resolve()} value={{ system: 'Be long.', parameters: { top_k: 4 } }} model="m" onChange={onChange} />);
-    await screen.findByRole('option', { name: 'P' });
-    fireEvent.change(screen.getByRole('combobox', { name: 'Preset' }), { target: { value: '4' } });
-    expect(onChange).toHaveBeenCalledWith({ system: 'Be brief.', parameters: { seed: 3 } });
 describe('what is behind a button of the head on a small screen', () => {
   it('is in sight as long as the options are open, and closes them with it', () => {
     fakeDaemon(models);
@@ -379,6 +379,15 @@ describe('what is behind a button of the head on a small screen', () => {
   });
 });
 
+describe('the options of a chat', () => {
+  it('are kept as a preset, and taken from one', async () => {
+    const preset = { id: 4, name: 'P', model: '', system: 'Be brief.', parameters: { seed: 3 }, revision: 1, created_ms: 1, modified_ms: 1 };
+    const asked = fakeDaemon({ 'GET /ui-api/presets': { presets: [preset] }, 'POST /ui-api/presets': { ...preset, id: 5 } });
+    const onChange = vi.fn(() => Promise.resolve());
+    show(<ChatOptions chat={1} onParameters={() => Promise.resolve()} value={{ system: 'Be long.', parameters: { top_k: 4 } }} model="m" onChange={onChange} />);
+    await screen.findByRole('option', { name: 'P' });
+    fireEvent.change(screen.getByRole('combobox', { name: 'Preset' }), { target: { value: '4' } });
+    expect(onChange).toHaveBeenCalledWith({ system: 'Be brief.', parameters: { seed: 3 } });
     fireEvent.click(screen.getByRole('button', { name: 'Save as a preset' }));
     fireEvent.change(screen.getByRole('textbox', { name: 'Name of the preset' }), { target: { value: 'Q' } });
     fireEvent.submit(screen.getByRole('textbox', { name: 'Name of the preset' }));

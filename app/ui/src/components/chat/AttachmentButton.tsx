@@ -6,9 +6,14 @@ import { useT } from '@/i18n';
 import { showError } from '@/stores/toasts';
 
 const CHARACTERS_MAX = 2_000_000;
+/** No character takes more. */
+const UTF8_MAX = 4;
 
 /** A file as text; anything that is none is refused by name. */
 export async function readTextFile(file: File): Promise<UiAttachmentFields> {
+  const tooLong = new Error(`${file.name}: more than ${CHARACTERS_MAX} characters`);
+  // What cannot be taken is not read: a film, perhaps.
+  if (file.size > UTF8_MAX * CHARACTERS_MAX) throw tooLong;
   const bytes = new Uint8Array(await file.arrayBuffer());
   let content: string;
   try {
@@ -17,7 +22,7 @@ export async function readTextFile(file: File): Promise<UiAttachmentFields> {
     throw new Error(`${file.name}: not a text file`);
   }
   if (content.includes('\0')) throw new Error(`${file.name}: not a text file`);
-  if (content.length > CHARACTERS_MAX) throw new Error(`${file.name}: more than ${CHARACTERS_MAX} characters`);
+  if (content.length > CHARACTERS_MAX) throw tooLong;
   return { name: file.name, type: file.type || 'text/plain', content };
 }
 
