@@ -36,6 +36,9 @@ export class ApiError extends Error {
 export const isRefusal = (error: unknown): error is ApiError =>
   error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 429].includes(error.status);
 
+/** Somebody else was faster. */
+export const isConflict = (error: unknown): boolean => error instanceof ApiError && error.status === 409;
+
 let apiKey = '';
 
 export function setApiKey(key: string): void {

@@ -1,4 +1,5 @@
 import { memo, useState } from 'react';
+import { isConflict } from '@/api/client';
 import type { UiMessage, UiStats } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { CopyButton } from '@/components/ui/CopyButton';
@@ -116,7 +117,7 @@ function Editor({ message, actions, draft, edited: { text, revision }, autoFocus
     void sendDraft(draft, () =>
       // Somebody else may have changed it since: that is not written over before it was told.
       how({ ...message, revision: revision || message.revision }, text).then(onDone, (reason: unknown) => {
-        changeDraft(draft, (now) => now && { ...now, revision: 0 });
+        if (isConflict(reason)) changeDraft(draft, (now) => now && { ...now, revision: 0 });
         showError(reason);
       }),
     );
