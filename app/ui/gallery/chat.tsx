@@ -69,7 +69,7 @@ export const chat: Part[] = [
     busy: { props: { chat: null, disabled: false, onStop: nothing, onSend: sent } },
     error: {
       props: { chat: null, disabled: false, onStop: null, onSend: sent },
-      before: () => changeDraft('question new', () => ({ text: 'Which of the tides is the highest?', files: [], error: 'the model is loading' })),
+      before: () => changeDraft('question new', () => ({ text: 'Which of the tides is the highest?', error: 'the model is loading' })),
     },
     'without a model': { props: { chat: null, disabled: true, onStop: null, onSend: sent } },
   }),

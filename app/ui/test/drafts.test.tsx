@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ApiError } from '@/api/client';
 import { ChatPane } from '@/components/chat/ChatPane';
 import { Composer } from '@/components/chat/Composer';
+import { ConversationList } from '@/components/chat/ConversationList';
 import { Message, type MessageActions } from '@/components/chat/Message';
 import MessageList from '@/components/chat/MessageList';
 import { CompletionPlayground } from '@/components/playground/CompletionPlayground';
@@ -124,6 +125,25 @@ describe('a question', () => {
     write('Why? And since when?');
     begun.take();
     await waitFor(() => expect(box().value).toBe(' And since when?'));
+  });
+  it('that begins a chat takes along what it was to be begun with', async () => {
+    useNavigation.getState().go({ page: 'chat', id: null });
+    const begun = later();
+    const requests = fakeDaemon({ ...world, 'GET /ui-api/presets': { presets: [] }, 'POST /ui-api/chats': chat(), 'POST /ui-api/chats/1/generations': begun.come });
+    const { ready } = panes(null);
+    await ready();
+    fireEvent.click(screen.getByRole('button', { name: 'Options' }));
+    const format = await screen.findByRole('combobox', { name: /^Answers/ });
+    fireEvent.change(format, { target: { value: 'json_schema' } });
+    fireEvent.change(await screen.findByRole('textbox', { name: 'JSON Schema' }), { target: { value: '{ "type": "array" }' } });
+    fireEvent.change(format, { target: { value: 'text' } });
+    fireEvent.change(screen.getByRole('textbox', { name: /^System prompt/ }), { target: { value: 'Be' } });
+    write('Why?');
+    fireEvent.keyDown(box(), { key: 'Enter' });
+    begun.take();
+    await waitFor(() => expect(box().value).toBe(''));
+    expect(requests.filter(({ method }) => method === 'POST')).toHaveLength(2);
+    expect(useDrafts.getState().drafts).toEqual({});
   });
   it('that is not asked yet is found again, each in its chat', async () => {
     fakeDaemon(world);
@@ -248,10 +268,10 @@ describe('what is written', () => {
   };
 
   it('is found again behind a reload, until it was taken', async () => {
-    changeDraft('question 1', () => ({ text: 'Why?', files: [] }));
+    changeDraft('question 1', () => ({ text: 'Why?' }));
     changeDraft('edit 5', () => ({ text: 'Half', revision: 1 }));
     window.dispatchEvent(new Event('pagehide'));
-    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?', files: [] }, 'edit 5': { text: 'Half', revision: 1 } });
+    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?' }, 'edit 5': { text: 'Half', revision: 1 } });
     changeDraft('question 1', () => undefined);
     storeDrafts();
     expect(await reloaded()).toEqual({ 'edit 5': { text: 'Half', revision: 1 } });
@@ -268,3 +288,40 @@ describe('what is written', () => {
     expect(await reloaded()).toEqual({});
   });
 });
+  it('is stored without the files for which there is no room, and those only when they change', async () => {
+    const writes: string[] = [];
+    vi.spyOn(Storage.prototype, 'setItem').mockImplementation(function (this: Storage, key, value) {
+      writes.push(key);
+      if (value.length > 10_000) throw new DOMException('full', 'QuotaExceededError');
+      this[key] = value;
+    });
+    show(<Composer chat={1} disabled={false} onStop={null} onSend={() => Promise.resolve()} />);
+    write('Why?');
+    fireEvent.paste(box(), { clipboardData: { files: [new File(['x'.repeat(20_000)], 'a.txt', { type: 'text/plain' })] } });
+    await screen.findByRole('button', { name: 'Take a.txt away' });
+    storeDrafts();
+    expect(await reloaded()).toEqual({ 'question 1': { text: 'Why?' } });
+    write('Why not?');
+    storeDrafts();
+    expect(writes).toEqual(['mlxr.draft.question 1', 'mlxr.draft.files 1', 'mlxr.draft.question 1']);
+  });
+  it('for a chat goes with it, and comes back with it', async () => {
+    fakeDaemon({ ...world, 'GET /ui-api/folders': { folders: [] }, 'GET /ui-api/chats': { chats: [chat()], next: null }, 'DELETE /ui-api/chats/1': {}, 'POST /ui-api/chats/1/restore': chat() });
+    const client = new QueryClient();
+    client.setQueryData(['messages', 1], [message({ id: 7 })]);
+    render(
+      <QueryClientProvider client={client}>
+        <ConversationList />
+      </QueryClientProvider>,
+    );
+    for (const key of ['question 1', 'text system 1'] as const) changeDraft(key, () => ({ text: 'Half' }));
+    for (const key of ['edit 7', 'edit 8'] as const) changeDraft(key, () => ({ text: 'Half', revision: 1 }));
+    changeDraft('question 10', () => ({ text: 'Half' }));
+    const keys = () => Object.keys(useDrafts.getState().drafts).sort();
+    const before = keys();
+    fireEvent.click(await screen.findByRole('button', { name: 'More about Rivers' }));
+    fireEvent.click(screen.getByRole('button', { name: 'Delete' }));
+    await waitFor(() => expect(keys()).toEqual(['edit 8', 'question 10']));
+    useToasts.getState().toasts.at(-1)?.action?.run();
+    await waitFor(() => expect(keys()).toEqual(before));
+  });

@@ -1,9 +1,10 @@
 // The list of chats, its folders, search, and what is done to them.
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, ApiError } from '@/api/client';
-import type { UiChat, UiFolder } from '@/api/schema';
+import type { UiChat, UiFolder, UiMessage } from '@/api/schema';
 import { changeChat, type ChatChange } from '@/hooks/useChatChanges';
 import { useT } from '@/i18n';
+import { forgetChat } from '@/stores/drafts';
 import { useNavigation } from '@/stores/navigation';
 import { showError, useToasts } from '@/stores/toasts';
 
@@ -73,9 +74,11 @@ export function useChatActions() {
     onSuccess: (_, chat) => {
       const { place, go } = useNavigation.getState();
       if (place.page === 'chat' && place.id === chat.id) go({ page: 'chat', id: null }, true);
+      const messages = client.getQueryData<UiMessage[]>(['messages', chat.id]) ?? [];
+      const bringBack = forgetChat(chat.id, messages.map(({ id }) => id));
       useToasts.getState().show(t('chat.removed', { title: chat.title || t('chat.untitled') }), {
         seconds: 15,
-        action: { label: t('undo'), run: () => restore.mutate(chat.id) },
+        action: { label: t('undo'), run: () => void restore.mutateAsync(chat.id).then(bringBack, () => undefined) },
       });
     },
   });

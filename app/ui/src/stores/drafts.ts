@@ -3,22 +3,17 @@
 import { create } from 'zustand';
 import type { UiAttachmentFields, UiParameters } from '@/api/schema';
 
-export interface QuestionDraft {
-  text: string;
-  files: UiAttachmentFields[];
-  /** Why the daemon did not take it. */
-  error?: string;
-}
-
 interface Kinds {
-  /** Of a chat, or of one that is not begun. */
-  question: QuestionDraft;
+  /** Of a chat, or of one that is not begun; `error`: why the daemon did not take it. */
+  question: { text: string; error?: string };
+  /** With such a question. By themselves: they may be more than there is room for, and need not be stored anew at every word. */
+  files: readonly UiAttachmentFields[];
   /** Of a message; its revision when that began, 0: whichever it has now. */
   edit: { text: string; revision: number };
   /** What a chat that is not begun is to be made with. */
   options: { system: string; parameters: UiParameters; model: string };
-  /** Of a place that keeps a text. */
-  text: { text: string; error?: string };
+  /** Of a place that keeps a text; `from`: what that was when it was begun. */
+  text: { text: string; from?: string; error?: string };
 }
 /** The kind, and what it is of. */
 export type DraftKey = `${keyof Kinds} ${string}`;
@@ -95,4 +90,18 @@ export async function sendDraft(key: DraftKey, send: () => Promise<unknown>): Pr
   } finally {
     useDrafts.setState(({ sending }) => ({ sending: sending.filter((one) => one !== key) }));
   }
+}
+
+const optionsOf = (chat: number | 'new') => (['options', 'text system', 'text schema', 'text last-schema'] as const).map((kind): DraftKey => `${kind} ${chat}`);
+
+/** What a chat that is not begun was to be made with: one was. */
+export const forgetNew = (): void => optionsOf('new').forEach((key) => changeDraft(key, () => undefined));
+
+/** What was written in a chat that is no more, and of these messages; gives back what brings it back. */
+export function forgetChat(chat: number, messages: readonly number[]): () => void {
+  const edits = messages.flatMap((id): DraftKey[] => [`edit ${id}`, `edit beside ${id}`]);
+  const { drafts } = useDrafts.getState();
+  const gone = [`question ${chat}` as const, `files ${chat}` as const, ...optionsOf(chat), ...edits].filter((key) => key in drafts);
+  for (const key of gone) changeDraft(key, () => undefined);
+  return () => gone.forEach((key) => changeDraft(key, (now) => now ?? (drafts[key] as DraftOf<DraftKey>)));
 }

@@ -7,7 +7,7 @@ import { useCompare } from '@/hooks/useCompare';
 import { canChat, useModels } from '@/hooks/useModels';
 import { usePresets } from '@/hooks/usePresets';
 import { useT } from '@/i18n';
-import { changeDraft, useDraft } from '@/stores/drafts';
+import { changeDraft, forgetNew, useDraft } from '@/stores/drafts';
 import { useChangeSettings, useSetting } from '@/stores/preferences';
 import { useLive, type Live } from '@/stores/streams';
 import { showError } from '@/stores/toasts';
@@ -66,7 +66,7 @@ export function ChatPane({ id, lead }: Props) {
   const send = async (content: string, attachments: UiAttachmentFields[]) => {
     await compare.ask({ content, attachments, model, parameters: draft.parameters, system: draft.system });
     // They were for this chat, not for those that are begun later.
-    if (id === null) changeDraft('options new', () => undefined);
+    if (id === null) forgetNew();
   };
   const setOption = async (change: Omit<ChatChange, 'chat'> & { fields?: Partial<typeof EMPTY> }) => {
     if (chat) {

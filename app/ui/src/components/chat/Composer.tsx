@@ -1,22 +1,19 @@
-import { useEffect, useEffectEvent, type ClipboardEvent } from 'react';
+import { useEffect, useEffectEvent, useId, type ClipboardEvent } from 'react';
 import type { UiAttachmentFields } from '@/api/schema';
 import { Button } from '@/components/ui/Button';
 import { Icon } from '@/components/ui/Icon';
 import { useT } from '@/i18n';
 import { messageOf } from '@/lib/format';
-import { changeDraft, sendDraft, useDraft, useSending, type QuestionDraft } from '@/stores/drafts';
+import { changeDraft, sendDraft, useDraft, useSending } from '@/stores/drafts';
 import { useSetting } from '@/stores/preferences';
 import { showError } from '@/stores/toasts';
 import { AttachmentButton, useFileReader } from './AttachmentButton';
 
-const EMPTY: QuestionDraft = { text: '', files: [] };
+const EMPTY: { text: string; error?: string } = { text: '' };
+const NONE: readonly UiAttachmentFields[] = [];
 
-/** What is left of it when `sent` was taken: what was written in the meantime. */
-function rest({ text, files }: QuestionDraft, sent: QuestionDraft): QuestionDraft | undefined {
-  const left = text.startsWith(sent.text) ? text.slice(sent.text.length) : text;
-  const others = files.filter((file) => !sent.files.includes(file));
-  return left || others.length > 0 ? { text: left, files: others } : undefined;
-}
+/** What is left when `sent` was taken: what was written in the meantime. */
+const rest = (text: string, sent: string): string => (text.startsWith(sent) ? text.slice(sent.length) : text);
 
 interface Props {
   /** null: one that is not begun yet. What is written for each stays with it. */
@@ -32,13 +29,19 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
   const t = useT();
   const sendKey = useSetting('send_key');
   const key = `question ${chat ?? 'new'}` as const;
-  const question = useDraft(key) ?? EMPTY;
-  const { text, files, error } = question;
+  const filesKey = `files ${chat ?? 'new'}` as const;
+  const { text, error } = useDraft(key) ?? EMPTY;
+  const files = useDraft(filesKey) ?? NONE;
+  const id = useId();
   const sending = useSending(key);
   const ready = text.trim() !== '' && !disabled && !sending && !onStop;
-  const change = (how: (before: QuestionDraft) => QuestionDraft) => changeDraft(key, (before = EMPTY) => how(before));
-  const setText = (words: string) => changeDraft(key, () => (words || files.length > 0 ? { text: words, files } : undefined));
-  const addFiles = (more: UiAttachmentFields[]) => change((before) => ({ ...before, files: [...before.files, ...more] }));
+  const setText = (words: string) => changeDraft(key, () => (words ? { text: words } : undefined));
+  const changeFiles = (how: (before: readonly UiAttachmentFields[]) => UiAttachmentFields[]) =>
+    changeDraft(filesKey, (before = NONE) => {
+      const now = how(before);
+      return now.length > 0 ? now : undefined;
+    });
+  const addFiles = (more: UiAttachmentFields[]) => changeFiles((before) => [...before, ...more]);
   const read = useFileReader(addFiles);
   const takeFrom = (event: ClipboardEvent | DragEvent, { files: found }: DataTransfer) => {
     if (!found.length) return;
@@ -59,12 +62,18 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
   const send = () => {
     if (!ready) return;
     void sendDraft(key, () =>
-      onSend(text, files).then(
-        () => changeDraft(key, (now) => now && rest(now, question)),
+      onSend(text, [...files]).then(
+        () => {
+          changeDraft(key, (now) => {
+            const left = rest(now?.text ?? '', text);
+            return left ? { text: left } : undefined;
+          });
+          changeFiles((now) => now.filter((file) => !files.includes(file)));
+        },
         (reason: unknown) => {
           // Also told where somebody has gone meanwhile; in its chat it stays until something else is written.
           showError(reason);
-          change((before) => ({ ...before, error: messageOf(reason) }));
+          changeDraft(key, (now) => ({ text: now?.text ?? '', error: messageOf(reason) }));
         },
       ),
     );
@@ -85,7 +94,7 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
               small
               look="ghost"
               aria-label={t('chat.detach', { name: file.name })}
-              onClick={() => change((before) => ({ ...before, files: before.files.filter((one) => one !== file) }))}
+              onClick={() => changeFiles((before) => before.filter((one) => one !== file))}
             >
               <Icon name="close" />
             </Button>
@@ -95,6 +104,8 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
           autoFocus
           aria-label={t('chat.ask')}
           placeholder={t('chat.ask')}
+          aria-invalid={!!error}
+          aria-describedby={error && id}
           value={text}
           rows={Math.min(10, Math.max(2, text.split('\n').length))}
           onChange={(event) => setText(event.target.value)}
@@ -109,7 +120,7 @@ export function Composer({ chat, disabled, onStop, onSend }: Props) {
           className="w-full resize-none bg-transparent px-2 py-1 outline-none"
         />
         {error && (
-          <p role="alert" className="px-2 pb-1 text-sm break-words text-danger">
+          <p id={id} role="alert" className="px-2 pb-1 text-sm break-words text-danger">
             {error}
           </p>
         )}
