@@ -1,15 +1,17 @@
 // Changes of a chat's fields: sent one after the other, shown before the daemon has answered, and waited for by what depends on them.
 import { useMutationState, type MutationOptions, type QueryClient } from '@tanstack/react-query';
 import { useMemo } from 'react';
-import { api, ApiError } from '@/api/client';
+import { api, isConflict } from '@/api/client';
 import type { UiChat, UiChatChange, UiParameters } from '@/api/schema';
+
+type Fields = Readonly<Record<string, unknown>>;
 
 export interface ChatChange {
   /** As it was read. What is shown of a chat, its leaf, is changed without a revision. */
   chat: Pick<UiChat, 'id'> & Partial<UiChat>;
   fields?: UiChatChange;
   /** These alone, over those that the chat has when it is their turn; null takes one away. */
-  parameters?: Readonly<Record<string, unknown>>;
+  parameters?: Fields;
 }
 
 const KEY = ['chat', 'change'];
@@ -18,16 +20,20 @@ const pending = { mutationKey: KEY, status: 'pending' } as const;
 const KEEPALIVE_CHARACTERS = 20_000;
 
 /** Those of a chat with others laid over them. */
-export const withParameters = (before: UiParameters | undefined, over: Readonly<Record<string, unknown>>): UiParameters =>
+export const withParameters = (before: UiParameters | undefined, over: Fields): UiParameters =>
   Object.fromEntries(Object.entries({ ...before, ...over }).filter(([, value]) => value !== null));
 
 const fieldsOf = (now: Partial<UiChat>, { fields, parameters }: ChatChange): UiChatChange =>
   parameters ? { ...fields, parameters: withParameters(now.parameters, parameters) } : { ...fields };
 
-const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+/** null is as good as nothing. */
+const same = (a: unknown, b: unknown) => JSON.stringify(a ?? null) === JSON.stringify(b ?? null);
+/** Of what is wanted something was changed since it was read, and not to just that. */
+const overtaken = (wanted: Fields, read: Fields, now: Fields): boolean =>
+  Object.keys(wanted).some((name) => !same(read[name], now[name]) && !same(wanted[name], now[name]));
 
 async function send(client: QueryClient, change: ChatChange): Promise<UiChat> {
-  const { chat, fields = {} } = change;
+  const { chat, fields = {}, parameters = {} } = change;
   const path = { id: chat.id };
   const patch = (now: Partial<UiChat>, revision: number) => {
     const body = { revision, ...fieldsOf(now, change) };
@@ -37,11 +43,12 @@ async function send(client: QueryClient, change: ChatChange): Promise<UiChat> {
   try {
     return await patch(known ?? chat, Math.max(known?.revision ?? 0, chat.revision ?? 0));
   } catch (error) {
-    if (!(error instanceof ApiError && error.status === 409)) throw error;
+    if (!isConflict(error)) throw error;
     // Another window was faster. What it has written is not written over, and what it has left alone is changed.
     const now = await api('GET /ui-api/chats/{id}', { path });
-    const read: Readonly<Record<string, unknown>> = { ...chat };
-    if (Object.keys(fields).some((name) => name in read && !same(read[name], now[name as keyof UiChat]))) throw error;
+    const wanted = Object.fromEntries(Object.entries(fields).filter(([name]) => name in chat));
+    if (overtaken(wanted, { ...chat }, { ...now })) throw error;
+    if ('parameters' in chat && overtaken(parameters, { ...chat.parameters }, { ...now.parameters })) throw error;
     return patch(now, now.revision);
   }
 }

@@ -2,7 +2,8 @@ import type { UiParameters } from '@/api/schema';
 import { Select } from '@/components/ui/Select';
 import { useWritten } from '@/hooks/useWritten';
 import { useT } from '@/i18n';
-import { changeDraft } from '@/stores/drafts';
+import { changeDraft, useDraft } from '@/stores/drafts';
+import { WrittenText } from './WrittenText';
 
 export type Format = NonNullable<UiParameters['response_format']>;
 const FORMATS = ['text', 'json_object', 'json_schema'] as const;
@@ -28,21 +29,30 @@ interface Props {
   onChange: (format: Format | null) => Promise<unknown>;
 }
 
+/** Of what is written of the schema, and not taken yet. */
+export const schemaKey = (chat: number | null) => `text schema ${chat ?? 'new'}` as const;
 const bound = (schema: Record<string, unknown>): Format => ({ type: 'json_schema', json_schema: { name: 'answer', schema } });
 
 /** Whether answers are text, JSON, or JSON of a schema: the engine then makes nothing else. */
 export function AnswerFormat({ chat, value, onChange }: Props) {
   const t = useT();
   const kept = value?.type === 'json_schema' ? JSON.stringify(value.json_schema.schema, null, 2) : '';
-  const key = `text schema ${chat ?? 'new'}` as const;
-  const { text, error, write, leave } = useWritten(key, kept, (words) => {
+  const key = schemaKey(chat);
+  const lastKey = `text last-schema ${chat ?? 'new'}` as const;
+  const last = useDraft(lastKey);
+  const written = useWritten(key, kept, (words) => {
     const schema = schemaOf(words);
     return schema ? onChange(bound(schema)) : Promise.reject(new Error(t('format.wrong')));
   });
   const choose = (one: (typeof FORMATS)[number]) => {
-    // Somebody who comes back to it finds what he had written.
-    if (type === 'json_schema') changeDraft(key, () => ({ text }));
-    const format = one === 'json_schema' ? bound(schemaOf(text) ?? EXAMPLE) : one === 'json_object' ? { type: one } : null;
+    // Somebody who comes back to it finds what he had written. That lies apart: what is shown is the chat's own.
+    const text = written.text || last?.text;
+    changeDraft(lastKey, () => (text ? { text } : undefined));
+    const schema = schemaOf(text ?? '');
+    // But what is no schema is there to be put right.
+    const wrong = one === 'json_schema' && !schema ? text : undefined;
+    changeDraft(key, () => (wrong ? { text: wrong, error: t('format.wrong') } : undefined));
+    const format = one === 'json_schema' ? bound(schema ?? EXAMPLE) : one === 'json_object' ? { type: one } : null;
     void onChange(format).catch(() => undefined);
   };
   const type = value?.type ?? 'text';
@@ -58,23 +68,7 @@ export function AnswerFormat({ chat, value, onChange }: Props) {
         />
       </label>
       {type === 'json_schema' && (
-        <label className="flex flex-col gap-1">
-          {t('format.schema')}
-          <textarea
-            rows={6}
-            spellCheck={false}
-            value={text}
-            aria-invalid={!!error}
-            onChange={({ target }) => write(target.value)}
-            onBlur={leave}
-            className="rounded-md border border-line bg-ground p-2 font-mono text-xs"
-          />
-          {error && (
-            <span role="alert" className="text-danger">
-              {error}
-            </span>
-          )}
-        </label>
+        <WrittenText label={t('format.schema')} written={written} rows={6} code />
       )}
     </div>
   );

@@ -2,9 +2,10 @@ import type { UiParameters } from '@/api/schema';
 import { useWritten } from '@/hooks/useWritten';
 import { useT } from '@/i18n';
 import { changeDraft } from '@/stores/drafts';
-import { AnswerFormat } from './AnswerFormat';
+import { AnswerFormat, schemaKey } from './AnswerFormat';
 import { PresetBar } from './PresetBar';
 import { SamplingControls } from './SamplingControls';
+import { WrittenText } from './WrittenText';
 
 /** What a chat's answers are made with, beside the model. */
 export interface Draft {
@@ -37,26 +38,12 @@ export default function ChatOptions({ chat, value, model, onChange, onParameters
         value={value}
         model={model}
         onChoose={({ system: words, parameters, model: name }) => {
-          changeDraft(systemKey, () => undefined);
+          // It is chosen in place of what was written.
+          for (const key of [systemKey, schemaKey(chat)]) changeDraft(key, () => undefined);
           told(onChange({ system: words, parameters, ...(name ? { model: name } : {}) }));
         }}
       />
-      <label className="flex flex-col gap-1 text-sm">
-        {t('chat.system')}
-        <textarea
-          rows={4}
-          value={system.text}
-          aria-invalid={!!system.error}
-          onChange={({ target }) => system.write(target.value)}
-          onBlur={system.leave}
-          className="rounded-md border border-line bg-ground p-2"
-        />
-        {system.error && (
-          <span role="alert" className="text-danger">
-            {system.error}
-          </span>
-        )}
-      </label>
+      <WrittenText label={t('chat.system')} written={system} rows={4} />
       <SamplingControls value={value.parameters} onChange={(fields) => told(onParameters(fields))} />
       <AnswerFormat
         chat={chat}
