@@ -16,7 +16,7 @@ import { PerformancePanel } from '@/components/settings/PerformancePanel';
 import { changeDraft, storeDrafts, useDrafts } from '@/stores/drafts';
 import { useNavigation } from '@/stores/navigation';
 import { useToasts } from '@/stores/toasts';
-import { chat, fakeDaemon, loaded, message, model, options, show, withSizes } from './support';
+import { chat, fakeDaemon, loaded, message, model, options, show, withSizes, type Asked } from './support';
 
 configure({ asyncUtilTimeout: 15_000 });
 
@@ -250,13 +250,51 @@ describe('a text', () => {
   });
   it('of an option that is refused is there to be put right', async () => {
     const refusal = () => Response.json({ error: { message: 'no such folder' } }, { status: 400 });
-    fakeDaemon({ 'GET /ui-api/options': options(), 'PATCH /ui-api/options': refusal });
+    const requests = fakeDaemon({ 'GET /ui-api/options': options(), 'PATCH /ui-api/options': refusal });
     show(<PerformancePanel />);
     const field = await screen.findByLabelText<HTMLInputElement>('Threads');
     fireEvent.change(field, { target: { value: '77' } });
     fireEvent.blur(field);
     await screen.findByText('no such folder');
-    expect(field.value).toBe('77');
+    await waitFor(() => expect(field.value).toBe('77'));
+    // Going by it is no new wish; Enter is.
+    const wishes = () => requests.filter(({ method }) => method === 'PATCH').length;
+    fireEvent.blur(field);
+    expect([wishes(), field.value]).toEqual([1, '77']);
+    fireEvent.keyDown(field, { key: 'Enter' });
+    await waitFor(() => expect(wishes()).toBe(2));
+  });
+  it('of the daemon’s options says when its file has become another one', async () => {
+    let saved = { threads: 4, parallel: 4 };
+    fakeDaemon({ 'GET /ui-api/options': () => options(saved), 'PATCH /ui-api/options': options() });
+    const { unmount } = show(<ConfigEditor />);
+    const file = () => screen.findByRole<HTMLTextAreaElement>('textbox', { name: 'File of options' });
+    fireEvent.change(await file(), { target: { value: '{ "threads": 8, "parallel": 4 }' } });
+    expect(screen.getByRole('status').textContent).not.toContain('was changed meanwhile');
+    unmount();
+    saved = { threads: 4, parallel: 9 };
+    show(<ConfigEditor />);
+    expect((await file()).value).toBe('{ "threads": 8, "parallel": 4 }');
+    expect(screen.getByRole('status').textContent).toContain('was changed meanwhile');
+    fireEvent.click(screen.getByRole('button', { name: 'Discard' }));
+    fireEvent.change(await file(), { target: { value: '{ "threads": 8, "parallel": 9 }' } });
+    expect(screen.getByRole('status').textContent).not.toContain('was changed meanwhile');
+  });
+  it('of the daemon’s options that is taken is gone, though its page was left', async () => {
+    let take: (answer: unknown) => void = () => undefined;
+    const answer = new Promise((done) => (take = done));
+    const requests = fakeDaemon({
+      'GET /ui-api/options': options({ threads: 4 }),
+      'PATCH /ui-api/options': ({ body }: Asked) => ((body as { check_only?: boolean }).check_only ? options() : answer),
+    });
+    const { unmount } = show(<ConfigEditor />);
+    fireEvent.change(await screen.findByRole('textbox', { name: 'File of options' }), { target: { value: '{ "threads": 8 }' } });
+    await screen.findByText('These values are taken.');
+    fireEvent.click(screen.getByRole('button', { name: 'Save' }));
+    await waitFor(() => expect(requests.filter(({ method }) => method === 'PATCH')).toHaveLength(2));
+    unmount();
+    take(options({ threads: 8 }));
+    await waitFor(() => expect(useDrafts.getState().drafts).toEqual({}));
   });
 });
 
@@ -276,18 +314,6 @@ describe('what is written', () => {
     storeDrafts();
     expect(await reloaded()).toEqual({ 'edit 5': { text: 'Half', revision: 1 } });
   });
-  it('stays in memory where the browser has no room for it, and nothing older comes back', async () => {
-    changeDraft('edit 5', () => ({ text: 'Short', revision: 1 }));
-    storeDrafts();
-    vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
-      throw new DOMException('full', 'QuotaExceededError');
-    });
-    changeDraft('edit 5', () => ({ text: 'Long', revision: 1 }));
-    storeDrafts();
-    expect(useDrafts.getState().drafts).toEqual({ 'edit 5': { text: 'Long', revision: 1 } });
-    expect(await reloaded()).toEqual({});
-  });
-});
   it('is stored without the files for which there is no room, and those only when they change', async () => {
     const writes: string[] = [];
     vi.spyOn(Storage.prototype, 'setItem').mockImplementation(function (this: Storage, key, value) {
@@ -325,3 +351,15 @@ describe('what is written', () => {
     useToasts.getState().toasts.at(-1)?.action?.run();
     await waitFor(() => expect(keys()).toEqual(before));
   });
+  it('stays in memory where the browser has no room for it, and nothing older comes back', async () => {
+    changeDraft('edit 5', () => ({ text: 'Short', revision: 1 }));
+    storeDrafts();
+    vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
+      throw new DOMException('full', 'QuotaExceededError');
+    });
+    changeDraft('edit 5', () => ({ text: 'Long', revision: 1 }));
+    storeDrafts();
+    expect(useDrafts.getState().drafts).toEqual({ 'edit 5': { text: 'Long', revision: 1 } });
+    expect(await reloaded()).toEqual({});
+  });
+});

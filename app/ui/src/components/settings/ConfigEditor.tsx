@@ -7,21 +7,26 @@ import { messageOf } from '@/lib/format';
 import { changeDraft, useDraft } from '@/stores/drafts';
 import { Panel } from './SettingRow';
 
-const write = (saved: object) => `${JSON.stringify(saved, null, 2)}\n`;
+const KEY = 'text config';
+const textOf = (saved: object) => `${JSON.stringify(saved, null, 2)}\n`;
 
 /** The file of options as text. What is typed is checked by the daemon itself before it can be saved. */
 export function ConfigEditor() {
   const t = useT();
   const { data, error } = useOptions();
   const change = useChangeOptions();
-  const draft = useDraft('text config')?.text ?? null;
-  const setDraft = (text: string | null) => changeDraft('text config', () => (text === null ? undefined : { text }));
+  const kept = useDraft(KEY);
+  const draft = kept?.text ?? null;
   const [judged, setJudged] = useState<{ text: string; wrong: string; line: number } | null>(null);
   const box = useRef<HTMLTextAreaElement>(null);
   const id = useId();
   const saved = data?.saved;
-  const text = draft ?? (saved ? write(saved) : '');
+  const write = (words: string) => changeDraft(KEY, (before) => ({ text: words, from: before?.from ?? textOf(saved ?? {}) }));
+  const forget = () => changeDraft(KEY, () => undefined);
+  const text = draft ?? (saved ? textOf(saved) : '');
   const reading = draft === null || !saved ? null : readChange(draft, saved);
+  // Since it was begun, by another window or another row of this page.
+  const stale = kept?.from !== undefined && saved !== undefined && kept.from !== textOf(saved);
   const changed = reading !== null && Object.keys(reading.change).length > 0;
 
   useEffect(() => {
@@ -47,6 +52,14 @@ export function ConfigEditor() {
   }, [draft, saved]);
 
   const verdict = reading?.wrong ? reading : judged?.text === draft ? judged : null;
+  const save = () => {
+    if (draft === null || !reading) return;
+    // Also when this page is left before the daemon has answered; what was written meanwhile stays.
+    change.mutateAsync(reading.change).then(
+      (answer) => changeDraft(KEY, (now) => (now && now.text !== draft ? { text: now.text, from: textOf(answer.saved) } : undefined)),
+      () => undefined, // it is shown
+    );
+  };
   const show = (line: number) => {
     const lines = text.split('\n');
     const start = lines.slice(0, line - 1).reduce((sum, one) => sum + one.length + 1, 0);
@@ -68,7 +81,7 @@ export function ConfigEditor() {
             aria-invalid={!!verdict?.wrong}
             value={text}
             readOnly={!data.writable}
-            onChange={({ target }) => setDraft(target.value)}
+            onChange={({ target }) => write(target.value)}
             spellCheck={false}
             rows={Math.min(Math.max(text.split('\n').length, 6), 20)}
             className="w-full rounded-md border border-line bg-ground p-3 font-mono text-sm"
@@ -86,6 +99,7 @@ export function ConfigEditor() {
             ) : verdict && changed ? (
               <span className="text-accent">{t('config.valid')}</span>
             ) : null}
+            {stale && changed && <span className="text-warn-text"> {t('config.stale')}</span>}
             {change.error && draft !== null && <span className="text-danger"> {change.error.message}</span>}
           </div>
           <div className="flex gap-2">
@@ -93,11 +107,11 @@ export function ConfigEditor() {
               small
               look="primary"
               disabled={!changed || !verdict || verdict.wrong !== '' || change.isPending}
-              onClick={() => change.mutate(reading?.change ?? {}, { onSuccess: () => setDraft(null) })}
+              onClick={save}
             >
               {t('save')}
             </Button>
-            <Button small disabled={draft === null} onClick={() => setDraft(null)}>
+            <Button small disabled={draft === null} onClick={forget}>
               {t('config.revert')}
             </Button>
           </div>

@@ -26,18 +26,27 @@ function Field({ names, kind, value, disabled, onChange }: FieldProps) {
   const shown = kind === 'size' ? writeSize(Number(value)) : String(value);
   const [draft, setDraft] = useState<string | null>(null);
   const [wrong, setWrong] = useState(false);
-  const send = () => {
+  const [refused, setRefused] = useState<string | null>(null);
+  const send = (asked: boolean) => {
     if (draft === null || draft === shown) {
       setDraft(null);
       setWrong(false);
       return;
     }
+    // That it is left once more is no wish to hear the same again.
+    if (draft === refused && !asked) return;
     const next = kind === 'size' ? parseSize(draft) : kind === 'count' ? (/^-?\d+$/.test(draft.trim()) ? Number(draft) : undefined) : draft.trim();
     setWrong(next === undefined);
     if (next === undefined) return;
     setDraft(null);
     // What was refused is there to be put right, unless something else was written since.
-    onChange(next).catch(() => setDraft((now) => now ?? draft));
+    onChange(next).then(
+      () => setRefused(null),
+      () => {
+        setDraft((now) => now ?? draft);
+        setRefused(draft);
+      },
+    );
   };
   return (
     <span className="flex flex-col gap-1">
@@ -49,9 +58,9 @@ function Field({ names, kind, value, disabled, onChange }: FieldProps) {
         spellCheck={false}
         aria-invalid={wrong}
         onChange={({ target }) => setDraft(target.value)}
-        onBlur={send}
+        onBlur={() => send(false)}
         onKeyDown={(event) => {
-          if (event.key === 'Enter') send();
+          if (event.key === 'Enter') send(true);
           if (event.key === 'Escape') setDraft(null);
         }}
       />
